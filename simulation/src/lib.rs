@@ -1,0 +1,1 @@
+//! Simulated rate-limited APIs.

@@ -1,0 +1,1 @@
+//! A Tower layer for rate-limit-aware retries.
