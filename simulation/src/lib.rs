@@ -1,1 +1,6 @@
-//! Simulated rate-limited APIs.
+//! Simulated rate-limited APIs, for the tests, examples and benches of
+//! `tower-rate-limit-retry`.
+
+mod bucket;
+
+pub use bucket::Bucket;
