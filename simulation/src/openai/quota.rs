@@ -1,0 +1,186 @@
+//! The two limits of an API key and a model, and what the headers say of them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, header};
+use tokio::time::Instant;
+
+use super::error::ApiError;
+use super::{Limits, text};
+use crate::Bucket;
+
+/// What is left of a model's limits for one API key.
+#[derive(Debug, Clone)]
+pub(super) struct Quota {
+    limits: Limits,
+    requests: Bucket,
+    tokens: Bucket,
+}
+
+/// Why a request was refused, and for how long.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    dimension: Dimension,
+    limit: u32,
+    used: u32,
+    requested: u32,
+    /// How long until the request fits; `None` if it exceeds the whole limit.
+    wait: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dimension {
+    Requests,
+    Tokens,
+}
+
+impl Quota {
+    pub(super) fn full(limits: Limits, now: Instant) -> Self {
+        Self {
+            limits,
+            requests: Bucket::new(limits.requests.get(), limits.requests, now),
+            tokens: Bucket::new(limits.tokens.get(), limits.tokens, now),
+        }
+    }
+
+    /// Takes a request and `tokens`, or refuses and takes what a refusal costs.
+    pub(super) fn admit(&mut self, tokens: u32, now: Instant) -> Result<(), Refusal> {
+        let fits = self.tokens.remaining(now) >= tokens;
+        if fits && self.requests.try_take(1, now) {
+            self.tokens.take_up_to(tokens, now);
+            return Ok(());
+        }
+        self.requests.take_up_to(1, now);
+        Err(self.refusal(tokens, now))
+    }
+
+    fn refusal(&self, tokens: u32, now: Instant) -> Refusal {
+        let for_request = self.requests.time_until(1, now);
+        let for_tokens = self.tokens.time_until(tokens, now);
+        // A limit is at least one, so only the tokens can be out of reach.
+        let tokens_last = for_tokens.is_none() || for_tokens > for_request;
+        let (dimension, bucket, limit, requested, wait) = if tokens_last {
+            let limit = self.limits.tokens();
+            (Dimension::Tokens, &self.tokens, limit, tokens, for_tokens)
+        } else {
+            let limit = self.limits.requests();
+            (Dimension::Requests, &self.requests, limit, 1, for_request)
+        };
+        Refusal {
+            dimension,
+            limit,
+            used: limit - bucket.remaining(now),
+            requested,
+            wait,
+        }
+    }
+
+    /// Writes `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, where reset
+    /// is the time until all of the limit can be had again.
+    pub(super) fn write_headers(&self, headers: &mut HeaderMap, now: Instant) {
+        let requests = self.requests.remaining(now).to_string();
+        let tokens = self.tokens.remaining(now).to_string();
+        let requests_reset = go_duration(self.requests.time_to_full(now));
+        let tokens_reset = go_duration(self.tokens.time_to_full(now));
+        for (name, value) in [
+            (
+                "x-ratelimit-limit-requests",
+                self.limits.requests.to_string(),
+            ),
+            ("x-ratelimit-limit-tokens", self.limits.tokens.to_string()),
+            ("x-ratelimit-remaining-requests", requests),
+            ("x-ratelimit-remaining-tokens", tokens),
+            ("x-ratelimit-reset-requests", requests_reset),
+            ("x-ratelimit-reset-tokens", tokens_reset),
+        ] {
+            headers.insert(name, text(value));
+        }
+    }
+}
+
+impl Refusal {
+    /// The 429: what was asked for, and when it can be had, in the message, as
+    /// `retry-after-ms` and in whole seconds as `retry-after`, all rounded up.
+    pub(super) fn response(&self, model: &str) -> Response<Bytes> {
+        let Self {
+            limit,
+            used,
+            requested,
+            ..
+        } = self;
+        let (dimension, unit) = match self.dimension {
+            Dimension::Requests => ("requests", "requests per min (RPM)"),
+            Dimension::Tokens => ("tokens", "tokens per min (TPM)"),
+        };
+        let place = format!("for {model} in organization org-simulation on {unit}");
+        let visit = "Visit https://platform.openai.com/account/rate-limits to learn more.";
+        let Some(wait) = self.wait else {
+            let message = format!(
+                "Request too large {place}: Limit {limit}, Requested {requested}. The input or \
+                 output tokens must be reduced in order to run successfully. {visit}"
+            );
+            return ApiError::rate_limit(dimension, message).response();
+        };
+        let message = format!(
+            "Rate limit reached {place}: Limit {limit}, Used {used}, Requested {requested}. Please \
+             try again in {}. {visit}",
+            go_duration(wait)
+        );
+        let mut response = ApiError::rate_limit(dimension, message).response();
+        let millis = whole_millis(wait);
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, text(millis.div_ceil(1000).to_string()));
+        headers.insert("retry-after-ms", text(millis.to_string()));
+        response
+    }
+}
+
+/// A duration as Go prints it, in milliseconds rounded up: `12ms`, `1.2s`, `6m0s`,
+/// `4h43m36.314s`.
+fn go_duration(duration: Duration) -> String {
+    let millis = whole_millis(duration);
+    if (1..1000).contains(&millis) {
+        return format!("{millis}ms");
+    }
+    let (minutes, millis) = (millis / 60_000, millis % 60_000);
+    let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
+    let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// Rounded up: a client must not come back early for our rounding.
+fn whole_millis(duration: Duration) -> u128 {
+    duration.as_nanos().div_ceil(1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_those_of_the_real_headers() {
+        for (nanos, expected) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (11_100_000, "12ms"),
+            (72_000_000, "72ms"),
+            (999_000_001, "1s"),
+            (1_200_000_000, "1.2s"),
+            (6_500_000_000, "6.5s"),
+            (10_000_000_000, "10s"),
+            (11_054_000_000, "11.054s"),
+            (90_000_000_000, "1m30s"),
+            (360_000_000_000, "6m0s"),
+            (1_728_000_000_000, "28m48s"),
+            (3_723_500_000_000, "1h2m3.5s"),
+            (17_016_314_000_000, "4h43m36.314s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_nanos(nanos)), expected);
+        }
+    }
+}
