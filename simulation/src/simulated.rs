@@ -19,7 +19,8 @@ pub trait Api {
 /// An API that many callers share: clones are handles to the same one.
 ///
 /// Its clock is tokio's. [`answer`](Self::answer) needs no socket, so a test on
-/// paused time can have it as its inner service.
+/// paused time can have it as its inner service; [`Server`](crate::Server) puts
+/// it on one.
 pub struct Simulated<A> {
     api: Arc<Mutex<A>>,
     service_time: Duration,
