@@ -1,1 +1,3 @@
 //! A Tower layer for rate-limit-aware retries.
+
+pub mod signal;
