@@ -1,7 +1,9 @@
-//! The names and values of the `RateLimit-Limit`, `-Remaining` and `-Reset` header fields, in all their spellings.
+//! The names and values of the `RateLimit-Limit`, `-Remaining` and `-Reset` header fields, in all
+//! their spellings.
 //!
-//! `RateLimit-*` was named by [the first drafts of the IETF][draft], after the `X-RateLimit-*` and `X-Rate-Limit-*` that
-//! servers already sent. A suffix names a dimension: `x-ratelimit-remaining-tokens` ([OpenAI]).
+//! `RateLimit-*` was named by [the first drafts of the IETF][draft], after the `X-RateLimit-*` and
+//! `X-Rate-Limit-*` that servers already sent. A suffix names a dimension:
+//! `x-ratelimit-remaining-tokens` ([OpenAI]).
 //!
 //! [draft]: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-03
 //! [OpenAI]: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
@@ -15,7 +17,8 @@ use super::{
 /// The dimension of a field without a suffix.
 pub(super) const DEFAULT_DIMENSION: &str = "default";
 
-/// The largest integer that JSON and its relatives carry exactly, 2^53 - 1. What is above it is a bug or a sentinel.
+/// The largest integer that JSON and its relatives carry exactly, 2^53 - 1. What is above it is a
+/// bug or a sentinel.
 const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// What one header field says something about.
@@ -25,7 +28,9 @@ pub(super) struct Field<'a> {
     pub(super) dimension: &'a str,
     /// Whose word counts if the dimension has several spellings in one response.
     pub(super) precedence: Precedence,
-    /// Whether the field follows OpenAI, whose durations are the time until a bucket is full again.
+    /// Whether a duration is the time until a bucket is full again, as in [OpenAI]'s fields.
+    ///
+    /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
     tells_time_to_full: bool,
 }
 
@@ -42,7 +47,8 @@ pub(super) enum Kind {
 }
 
 impl<'a> Field<'a> {
-    /// Reads a field name in lower case, `[x-]rate[-]limit-{limit,remaining,reset}[-DIMENSION]` or one of its relatives.
+    /// Reads a field name in lower case, `[x-]rate[-]limit-{limit,remaining,reset}[-DIMENSION]` or
+    /// one of its relatives.
     pub(super) fn named(name: &'a str) -> Option<Self> {
         let (vendor, bare) = name
             .strip_prefix("x-")
@@ -91,10 +97,12 @@ impl<'a> Field<'a> {
         })
     }
 
-    /// Reads a reset: a number of seconds or a point in time, whichever its magnitude suggests; a Go duration; a date.
+    /// Reads a reset: a number of seconds or a point in time, whichever its magnitude suggests; a
+    /// Go duration; a date.
     ///
-    /// A number below 10^9 is seconds from now, below 10^11 seconds since 1970, below 10^14 milliseconds since 1970.
-    /// Between 30 years from now and the year 2001, no value can mean two of them.
+    /// A number below 10^9 is seconds from now, below 10^11 seconds since 1970, below 10^14
+    /// milliseconds since 1970. Between 30 years from now and the year 2001, no value can mean two
+    /// of them.
     pub(super) fn reset(&self, text: &[u8], clock: &Clock<'_>) -> Option<Reset> {
         if let Some(number) = Number::parse(text) {
             let delay = match number.floor() {
@@ -134,37 +142,61 @@ pub(super) fn reset_after(text: &[u8]) -> Option<Reset> {
     })
 }
 
-/// Reads a limit: a whole number. A fraction is a rate (`0.02` per second) and not a count; a negative limit is a
-/// sentinel.
+/// Reads a limit: a whole number. A fraction is a rate (`0.02` per second) and not a count; a
+/// negative limit is a sentinel.
 pub(super) fn limit(text: &[u8]) -> Option<u64> {
-    let number = Number::parse(first_member(text)?)?;
-    Some(number.floor()).filter(|&count| number.is_integral() && count <= MAX_COUNT)
+    match count(text)? {
+        (Sign::Plus, number) if number.is_integral() => in_range(number.floor()),
+        _ => None,
+    }
 }
 
-/// Reads what remains, rounded down. Below -1 the quota is overdrawn, which is as good as used up; -1 is a sentinel for
-/// "unknown".
+/// Reads what remains, rounded down. Below -1 the quota is overdrawn, which is as good as used up;
+/// -1 is a sentinel for "unknown".
 pub(super) fn remaining(text: &[u8]) -> Option<u64> {
-    let member = number::trim(first_member(text)?);
-    if let Some(negative) = member.strip_prefix(b"-") {
-        // `-.5` and `- 5` are no numbers.
-        let (number, rest) = Number::split(negative)?;
-        let is_below = number.floor() > 1 || (number.floor() == 1 && !number.is_integral());
-        return (rest.is_empty() && is_below).then_some(0);
+    match count(text)? {
+        (Sign::Plus, number) => in_range(number.floor()),
+        (Sign::Minus, number) if number.floor() > 1 => Some(0),
+        (Sign::Minus, number) => (number.floor() == 1 && !number.is_integral()).then_some(0),
     }
-    let number = Number::parse(member)?;
-    Some(number.floor()).filter(|&count| count <= MAX_COUNT)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    Plus,
+    Minus,
+}
+
+fn count(text: &[u8]) -> Option<(Sign, Number)> {
+    // Nearly always.
+    if let Some(number) = Number::parse(text) {
+        return Some((Sign::Plus, number));
+    }
+    let member = number::trim(first_member(text)?);
+    let Some(negative) = member.strip_prefix(b"-") else {
+        return Some((Sign::Plus, Number::parse(member)?));
+    };
+    match Number::split(negative)? {
+        (number, []) => Some((Sign::Minus, number)),
+        _ => None,
+    }
+}
+
+fn in_range(count: u64) -> Option<u64> {
+    (count <= MAX_COUNT).then_some(count)
 }
 
 /// The first member of `100, 100;w=60`, where the others are policies, without its own parameters.
 ///
 /// A list without parameters is none: `5,000` must not become 5.
 fn first_member(text: &[u8]) -> Option<&[u8]> {
-    let mut members = text.split(|&byte| byte == b',');
-    let first = members.next()?;
-    if first.len() < text.len() && !members.any(|member| member.contains(&b';')) {
-        return None;
-    }
-    first.split(|&byte| byte == b';').next()
+    let Some(end) = text.iter().position(|byte| b",;".contains(byte)) else {
+        return Some(text);
+    };
+    let (first, rest) = text.split_at(end);
+    let mut others = rest.split(|&byte| byte == b',').skip(1);
+    let is_list = rest.contains(&b',');
+    (!is_list || others.any(|member| member.contains(&b';'))).then_some(first)
 }
 
 #[cfg(test)]
@@ -405,14 +437,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_name_and_value_is_read_or_refused(name in "(x-)?rate-?limit-.{0,24}", value in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn any_name_and_value_is_read_or_refused(
+            name in "(x-)?rate-?limit-.{0,24}",
+            value in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
             let _ = (limit(&value), remaining(&value), reset_after(&value));
-            if let Some(field) = Field::named(&name) {
-                let headers = HeaderMap::new();
-                if let Some(reset) = field.reset(&value, &Clock::new(&headers, SystemTime::UNIX_EPOCH)) {
-                    prop_assert!(reset.delay <= number::MAX_WAIT);
-                }
-            }
+            let Some(field) = Field::named(&name) else { return Ok(()) };
+            let headers = HeaderMap::new();
+            let reset = field.reset(&value, &Clock::new(&headers, SystemTime::UNIX_EPOCH));
+            prop_assert!(reset.is_none_or(|reset| reset.delay <= number::MAX_WAIT));
         }
     }
 }

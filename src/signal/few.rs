@@ -6,64 +6,83 @@ use std::{fmt, mem};
 const INLINE: usize = 4;
 
 /// A list that allocates only for more items than servers usually have dimensions.
-#[derive(Clone, Default)]
-pub(super) struct Few<T> {
-    len: usize,
-    /// All items, while they are few; those from `len` on are defaults.
-    inline: [T; INLINE],
-    /// All items, once they are many.
-    spilled: Vec<T>,
+///
+/// It starts as an empty `Vec`, which costs nothing: most responses have no dimension at all.
+#[derive(Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would be the allocation to avoid"
+)]
+pub(super) enum Few<T> {
+    /// Not empty; the items from `len` on are defaults.
+    Inline {
+        len: usize,
+        items: [T; INLINE],
+    },
+    Spilled(Vec<T>),
 }
 
 impl<T: Default> Few<T> {
-    pub(super) fn push(&mut self, item: T) {
-        self.insert(self.as_slice().len(), item);
-    }
-
     /// Puts `item` before the one at `index`.
     ///
     /// # Panics
     ///
     /// If `index` is larger than the length.
     pub(super) fn insert(&mut self, index: usize, item: T) {
-        if self.spilled.is_empty() && self.len < INLINE {
-            self.inline[self.len] = item;
-            for at in (index..self.len).rev() {
-                self.inline.swap(at, at + 1);
+        match self {
+            Self::Inline { len, items } if *len < INLINE => {
+                items[*len] = item;
+                for at in (index..*len).rev() {
+                    items.swap(at, at + 1);
+                }
+                *len += 1;
             }
-            self.len += 1;
-            return;
+            Self::Inline { items, .. } => {
+                let mut spilled: Vec<T> = items.iter_mut().map(mem::take).collect();
+                spilled.insert(index, item);
+                *self = Self::Spilled(spilled);
+            }
+            Self::Spilled(spilled) if spilled.is_empty() => {
+                let mut items = <[T; INLINE]>::default();
+                items[index] = item;
+                *self = Self::Inline { len: 1, items };
+            }
+            Self::Spilled(spilled) => spilled.insert(index, item),
         }
-        if self.spilled.is_empty() {
-            self.spilled.extend(self.inline.iter_mut().map(mem::take));
-            self.len = 0;
-        }
-        self.spilled.insert(index, item);
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
-        self.spilled.pop().or_else(|| {
-            self.len = self.len.checked_sub(1)?;
-            Some(mem::take(&mut self.inline[self.len]))
-        })
-    }
-
-    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
-        if self.spilled.is_empty() {
-            &mut self.inline[..self.len]
-        } else {
-            &mut self.spilled
+    /// Keeps the first `len` items.
+    pub(super) fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Inline { len: old, items } if len < *old => {
+                items[len..*old].fill_with(T::default);
+                *old = len;
+            }
+            Self::Inline { .. } => {}
+            Self::Spilled(spilled) => spilled.truncate(len),
         }
     }
 }
 
 impl<T> Few<T> {
     pub(super) fn as_slice(&self) -> &[T] {
-        if self.spilled.is_empty() {
-            &self.inline[..self.len]
-        } else {
-            &self.spilled
+        match self {
+            Self::Inline { len, items } => &items[..*len],
+            Self::Spilled(items) => items,
         }
+    }
+
+    pub(super) fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::Inline { len, items } => &mut items[..*len],
+            Self::Spilled(items) => items,
+        }
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self::Spilled(Vec::new())
     }
 }
 
@@ -91,24 +110,30 @@ mod tests {
     fn the_fifth_item_moves_all() {
         let mut few = Few::default();
         for item in 1..=4 {
-            few.push(item);
-            assert_eq!(few.spilled.capacity(), 0, "no allocation for {item}");
+            few.insert(0, item);
+            assert!(
+                matches!(few, Few::Inline { .. }),
+                "no allocation for {item}"
+            );
         }
-        few.push(5);
-        assert_eq!(few.as_slice(), [1, 2, 3, 4, 5]);
-        assert_eq!(format!("{few:?}"), "[1, 2, 3, 4, 5]");
+        few.insert(2, 5);
+        assert_eq!(few.as_slice(), [4, 3, 5, 2, 1]);
+        assert_eq!(format!("{few:?}"), "[4, 3, 5, 2, 1]");
     }
 
     proptest! {
         #[test]
-        fn it_does_what_a_vec_does(steps in prop::collection::vec((0_usize..8, any::<bool>()), 0..24)) {
+        fn it_does_what_a_vec_does(
+            steps in prop::collection::vec((0_usize..9, any::<bool>()), 0..24),
+        ) {
             let (mut few, mut vec) = (Few::default(), Vec::new());
             for (step, (at, grow)) in steps.into_iter().enumerate() {
                 if grow {
                     few.insert(at.min(vec.len()), step);
                     vec.insert(at.min(vec.len()), step);
                 } else {
-                    prop_assert_eq!(few.pop(), vec.pop());
+                    few.truncate(at);
+                    vec.truncate(at);
                 }
                 prop_assert_eq!(few.as_slice(), &vec);
                 prop_assert_eq!(few.as_mut_slice(), &mut vec);

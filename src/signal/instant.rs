@@ -50,8 +50,8 @@ impl From<SystemTime> for UnixNanos {
     }
 }
 
-/// The clock of one response: its own `Date`, so that a wrong clock on our side does no harm; without a readable one,
-/// the time at which it was received.
+/// The clock of one response: its own `Date`, so that a wrong clock on our side does no harm;
+/// without a readable one, the time at which it was received.
 ///
 /// Looked up when the first date has to be measured: most responses announce no date at all.
 #[derive(Debug)]
@@ -94,8 +94,9 @@ impl<'a> Clock<'a> {
     }
 }
 
-/// Reads a date of any kind that servers send: the three forms of an HTTP-date ([RFC 9110, section 5.6.7][http]), and
-/// [RFC 3339][rfc3339], there also without seconds or zone. A weekday that contradicts the date is ignored.
+/// Reads a date of any kind that servers send: the three forms of an HTTP-date ([RFC 9110, section
+/// 5.6.7][http]), and [RFC 3339][rfc3339], there also without seconds or zone. A weekday that
+/// contradicts the date is ignored.
 ///
 /// `now` decides the century of a two-digit year.
 ///
@@ -115,7 +116,8 @@ fn parse(text: &[u8], now: UnixNanos) -> Option<UnixNanos> {
             Some(_) => rfc850(text, now),
         }
     }?;
-    // A leap second is read as the second before it. It is over a second later, and a wait must not end early.
+    // A leap second is read as the second before it. It is over a second later, and a wait must not
+    // end early.
     let is_leap = text.windows(3).any(|three| three == b":60");
     Some(instant.plus_seconds(i32::from(is_leap)))
 }
@@ -132,7 +134,8 @@ fn imf_fixdate(text: &[u8]) -> Option<UnixNanos> {
     in_utc(civil.to_datetime().ok()?, ahead_of_utc)
 }
 
-/// `Sunday, 06-Nov-94 08:49:37 GMT`: the latest year with these digits that is not more than 50 years ahead.
+/// `Sunday, 06-Nov-94 08:49:37 GMT`: the latest year with these digits that is not more than 50
+/// years ahead.
 fn rfc850(text: &[u8], now: UnixNanos) -> Option<UnixNanos> {
     let (civil, zone) = split_zone(text)?;
     if !is_utc(zone) {
@@ -158,10 +161,11 @@ fn asctime(text: &[u8]) -> Option<UnixNanos> {
     civil.to_datetime().ok().map(UnixNanos::of_civil)
 }
 
-/// `1994-11-06T08:49:37.123Z`; with a space for the `T`, without seconds, without a zone (then in UTC).
+/// `1994-11-06T08:49:37.123Z`; with a space for the `T`, without seconds, without a zone (then in
+/// UTC).
 fn rfc3339(text: &[u8]) -> Option<UnixNanos> {
-    // The parser knows all of ISO 8601. The shape keeps out what nobody means here: dates alone, hours alone, names
-    // of time zones.
+    // The parser knows all of ISO 8601. The shape keeps out what nobody means here: dates alone,
+    // hours alone, names of time zones.
     let is_shaped = matches!(
         text,
         [
@@ -199,8 +203,8 @@ fn civil_time(format: &str, text: &[u8]) -> Option<BrokenDownTime> {
         .then_some(time)
 }
 
-/// In jiff, neither a `Timestamp` nor a civil time in UTC reaches the end of the year 9999, and an offset may have more
-/// than 23 hours. Hence the subtraction here.
+/// In jiff, neither a `Timestamp` nor a civil time in UTC reaches the end of the year 9999, and an
+/// offset may have more than 23 hours. Hence the subtraction here.
 fn in_utc(civil: DateTime, ahead_of_utc: Offset) -> Option<UnixNanos> {
     let seconds = ahead_of_utc.seconds();
     (seconds.abs() < 24 * 60 * 60).then(|| UnixNanos::of_civil(civil).plus_seconds(-seconds))
@@ -449,7 +453,7 @@ mod tests {
             let time = Timestamp::from_second(second).expect("in range");
             let now = UnixNanos(time.as_nanosecond());
             let civil = Offset::UTC.to_datetime(time);
-            for format in ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y", "%FT%TZ"] {
+            for format in ["%a, %d %b %Y %T GMT", "%A, %d-%b-%y %T GMT", "%a %b %e %T %Y", "%FT%TZ"] {
                 let text = civil.strftime(format).to_string();
                 prop_assert_eq!(parse(text.as_bytes(), now), Some(now), "{}", text);
             }
@@ -458,11 +462,13 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(
             bytes in prop::collection::vec(any::<u8>(), 0..80),
-            date in "[A-Z][a-z]{2,8},? ?[0-9]{1,2}[ -][A-Z][a-z]{2}[ -][0-9+-]{1,5} [0-9]{2}:[0-9]{2}:[0-9]{2}.{0,8}",
+            date in "(Tues?day|Tue),? ?[0-9]{1,2}[ -](Feb|Jun)[ -][0-9+-]{1,5} 1[0-9]:00:[0-9]{2}.{0,8}",
             iso in "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}.{0,12}",
         ) {
             for now in [UnixNanos(0), UnixNanos(i128::MAX), UnixNanos(i128::MIN)] {
-                let _ = (parse(&bytes, now), parse(date.as_bytes(), now), parse(iso.as_bytes(), now));
+                for text in [&bytes, date.as_bytes(), iso.as_bytes()] {
+                    let _ = parse(text, now);
+                }
             }
         }
     }

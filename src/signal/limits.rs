@@ -1,4 +1,5 @@
-//! What a server counts: its dimensions, put together from header fields that come in any order and several spellings.
+//! What a server counts: its dimensions, put together from header fields that come in any order and
+//! several spellings.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -8,7 +9,8 @@ use super::{
     instant::Clock,
 };
 
-/// More than any server has. What one with more would cost is bounded by it: the first in alphabetical order count.
+/// More than any server has. What one with more would cost is bounded by it: the first in
+/// alphabetical order count.
 const MAX_DIMENSIONS: usize = 32;
 
 /// The names that need no allocation.
@@ -27,8 +29,8 @@ const USUAL_DIMENSIONS: [&str; 10] = [
 
 /// What a response says about one dimension of the server's quota, such as requests or tokens.
 ///
-/// Each fact is `None` if the response does not state it, or states it in a way that cannot be understood. At least one
-/// is known.
+/// Each fact is `None` if the response does not state it, or states it in a way that cannot be
+/// understood. At least one is known.
 ///
 /// # Examples
 ///
@@ -58,15 +60,28 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// What is counted, in the server's words: `requests` from `x-ratelimit-limit-requests`, `default` if the server has
-    /// no name for it.
+    fn new(dimension: &str) -> Self {
+        let usual = USUAL_DIMENSIONS.iter().find(|&&usual| usual == dimension);
+        let dimension = usual.map_or_else(
+            || Cow::Owned(dimension.to_owned()),
+            |&usual| Cow::Borrowed(usual),
+        );
+        Self {
+            dimension,
+            ..Self::default()
+        }
+    }
+
+    /// What is counted, in the server's words: `requests` from `x-ratelimit-limit-requests`,
+    /// `default` if the server has no name for it.
     pub fn dimension(&self) -> &str {
         &self.dimension
     }
 
     /// How many quota units a window or bucket holds, at most 2^53 - 1.
     ///
-    /// Zero does not mean "never": some servers send it with every refusal. A fraction or a negative number is none.
+    /// Zero does not mean "never": some servers send it with every refusal. A fraction or a
+    /// negative number is none.
     pub fn limit(&self) -> Option<u64> {
         self.limit
     }
@@ -78,18 +93,19 @@ impl RateLimit {
         self.remaining
     }
 
-    /// How long, from the receipt of the response, until the quota is renewed: rounded up to whole milliseconds, at most
-    /// 2^31 seconds, and zero if that time is past.
+    /// How long, from the receipt of the response, until the quota is renewed: rounded up to whole
+    /// milliseconds, at most 2^31 seconds, and zero if that time is past.
     ///
     /// Whether the quota returns at once by then or bit by bit until then, the field does not say.
     pub fn reset(&self) -> Option<Duration> {
         self.reset.map(|reset| reset.delay)
     }
 
-    /// Whether the quota comes back bit by bit, and [`reset`](Self::reset) is the time until *all* of it is back.
+    /// Whether the quota comes back bit by bit, and [`reset`](Self::reset) is the time until *all*
+    /// of it is back.
     ///
-    /// So [OpenAI] means its durations (`x-ratelimit-reset-tokens: 6m0s`), and those who took over its format: the rate
-    /// is (limit - remaining) / reset. Nowhere else does a response tell.
+    /// So [OpenAI] means its durations (`x-ratelimit-reset-tokens: 6m0s`), and those who took over
+    /// its format: the rate is (limit - remaining) / reset. Nowhere else does a response tell.
     ///
     /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
     #[cfg_attr(
@@ -98,6 +114,14 @@ impl RateLimit {
     )]
     pub(crate) fn refills_continuously(&self) -> bool {
         self.reset.is_some_and(|reset| reset.to_full)
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.remaining == Some(0)
+    }
+
+    fn is_known(&self) -> bool {
+        self.limit.is_some() || self.remaining.is_some() || self.reset.is_some()
     }
 }
 
@@ -109,7 +133,8 @@ pub(super) struct Reset {
     pub(super) to_full: bool,
 }
 
-/// Whose word counts if a dimension has several spellings in one response, from least to most; fact by fact.
+/// Whose word counts if a dimension has several spellings in one response, from least to most; fact
+/// by fact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Precedence {
     #[default]
@@ -121,139 +146,359 @@ pub(super) enum Precedence {
 }
 
 /// The dimensions of one response while its header fields are read, in alphabetical order.
-#[derive(Debug, Default)]
-pub(super) struct Limits(Few<Draft>);
+#[derive(Debug)]
+pub(super) struct Limits<'a> {
+    /// Where they are wanted: moving that many bytes twice would cost more than reading a response
+    /// without any.
+    limits: &'a mut Few<RateLimit>,
+    /// Of the dimension at the same place.
+    sources: Few<Sources>,
+}
 
-impl Limits {
+impl<'a> Limits<'a> {
+    /// Begins with an empty list.
+    pub(super) fn within(limits: &'a mut Few<RateLimit>) -> Self {
+        Self {
+            limits,
+            sources: Few::default(),
+        }
+    }
+
     /// Adds what one header field says. Unreadable values are skipped.
     pub(super) fn hear(&mut self, field: &Field<'_>, value: &[u8], clock: &Clock<'_>) {
-        let Some(draft) = self.draft(field.dimension) else {
+        let Some((limit, sources)) = self.dimension(field.dimension) else {
             return;
         };
         let by = field.precedence;
         match field.kind {
-            Kind::Limit => draft.limit.hear(by, family::limit(value), u64::min),
+            Kind::Limit => take(
+                &mut limit.limit,
+                &mut sources.limit,
+                family::limit(value),
+                by,
+                u64::min,
+            ),
             Kind::Remaining => {
-                draft.has_remaining = true;
-                draft.remaining.hear(by, family::remaining(value), u64::min);
+                sources.has_remaining = true;
+                take(
+                    &mut limit.remaining,
+                    &mut sources.remaining,
+                    family::remaining(value),
+                    by,
+                    u64::min,
+                );
             }
-            Kind::Reset => draft.reset.hear(by, field.reset(value, clock), Reset::max),
-            Kind::ResetAfter => draft.reset.hear(by, family::reset_after(value), Reset::max),
+            Kind::Reset => take(
+                &mut limit.reset,
+                &mut sources.reset,
+                field.reset(value, clock),
+                by,
+                Reset::max,
+            ),
+            Kind::ResetAfter => take(
+                &mut limit.reset,
+                &mut sources.reset,
+                family::reset_after(value),
+                by,
+                Reset::max,
+            ),
             Kind::RetryAfter => {}
         }
     }
 
     /// Whether a dimension is known to be used up.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.0.as_slice().iter().any(Draft::is_exhausted)
+        self.limits.as_slice().iter().any(RateLimit::is_exhausted)
     }
 
-    /// The wait that the resets of a refusal amount to: until the last of the dimensions that are used up is renewed.
+    /// The wait that the resets of a refusal amount to: until the last of the dimensions that are
+    /// used up is renewed.
     ///
-    /// If none is, but exactly one has a reset and no word on what remains, until that. A reset beside a positive or an
-    /// unreadable `remaining` is no wait: it is the time to a full bucket, or of a dimension that did not refuse.
+    /// If none is, but exactly one has a reset and no word on what remains, until that. A reset
+    /// beside a positive or an unreadable `remaining` is no wait: it is the time to a full bucket,
+    /// or of a dimension that did not refuse.
     pub(super) fn wait(&self) -> Option<Duration> {
-        let drafts = || self.0.as_slice().iter();
-        let exhausted = drafts()
-            .filter(|draft| draft.is_exhausted())
-            .filter_map(Draft::reset)
-            .max();
-        exhausted.or_else(|| {
-            let mut unqualified = drafts()
-                .filter(|draft| !draft.has_remaining)
-                .filter_map(Draft::reset);
-            unqualified.next().filter(|_| unqualified.next().is_none())
+        let limits = self.limits.as_slice().iter();
+        let exhausted = limits.clone().filter(|limit| limit.is_exhausted());
+        exhausted.filter_map(RateLimit::reset).max().or_else(|| {
+            let heard = limits.zip(self.sources.as_slice());
+            let unqualified = heard.filter(|(_, sources)| !sources.has_remaining);
+            let mut resets = unqualified.filter_map(|(limit, _)| limit.reset());
+            resets.next().filter(|_| resets.next().is_none())
         })
     }
 
-    /// The dimensions of which anything is known.
-    pub(super) fn finish(mut self) -> Few<RateLimit> {
-        let mut known = Few::default();
-        for draft in self.0.as_mut_slice() {
-            let limit = RateLimit {
-                dimension: std::mem::take(&mut draft.dimension),
-                limit: draft.limit.fact,
-                remaining: draft.remaining.fact,
-                reset: draft.reset.fact,
-            };
-            if limit.limit.is_some() || limit.remaining.is_some() || limit.reset.is_some() {
-                known.push(limit);
+    /// Drops the dimensions of which nothing is known.
+    pub(super) fn finish(self) {
+        let limits = self.limits.as_mut_slice();
+        // In place and in order: the known ones to the front.
+        let mut known = 0;
+        for at in 0..limits.len() {
+            if limits[at].is_known() {
+                limits.swap(known, at);
+                known += 1;
             }
         }
-        known
+        self.limits.truncate(known);
     }
 
-    fn draft(&mut self, dimension: &str) -> Option<&mut Draft> {
-        let drafts = self.0.as_slice();
-        let index = match drafts.binary_search_by(|draft| (*draft.dimension).cmp(dimension)) {
-            Ok(index) => index,
-            Err(MAX_DIMENSIONS) => return None,
-            Err(index) => {
-                if drafts.len() == MAX_DIMENSIONS {
-                    self.0.pop();
-                }
-                self.0.insert(
-                    index,
-                    Draft {
-                        dimension: owned(dimension),
-                        ..Draft::default()
-                    },
-                );
-                index
-            }
+    fn dimension(&mut self, name: &str) -> Option<(&mut RateLimit, &mut Sources)> {
+        let place = self
+            .limits
+            .as_slice()
+            .iter()
+            .position(|limit| limit.dimension == name);
+        let at = match place {
+            Some(at) => at,
+            None => self.add(name)?,
         };
-        self.0.as_mut_slice().get_mut(index)
+        let limit = self.limits.as_mut_slice().get_mut(at)?;
+        Some((limit, self.sources.as_mut_slice().get_mut(at)?))
+    }
+
+    /// Adds a dimension and returns its place. If there are too many, the last one has to go.
+    fn add(&mut self, name: &str) -> Option<usize> {
+        let limits = self.limits.as_slice();
+        let at = limits.partition_point(|limit| *limit.dimension < *name);
+        if limits.len() == MAX_DIMENSIONS {
+            if at == MAX_DIMENSIONS {
+                return None;
+            }
+            self.limits.truncate(MAX_DIMENSIONS - 1);
+            self.sources.truncate(MAX_DIMENSIONS - 1);
+        }
+        self.limits.insert(at, RateLimit::new(name));
+        self.sources.insert(at, Sources::default());
+        Some(at)
     }
 }
 
-/// One dimension while its header fields are read.
+/// Whose word the facts about a dimension are.
 #[derive(Debug, Default)]
-struct Draft {
-    dimension: Cow<'static, str>,
-    limit: Heard<u64>,
-    remaining: Heard<u64>,
-    reset: Heard<Reset>,
+struct Sources {
+    limit: Precedence,
+    remaining: Precedence,
+    reset: Precedence,
     /// Whether there is a field for what remains, readable or not.
     has_remaining: bool,
 }
 
-impl Draft {
-    fn is_exhausted(&self) -> bool {
-        self.remaining.fact == Some(0)
-    }
-
-    fn reset(&self) -> Option<Duration> {
-        self.reset.fact.map(|reset| reset.delay)
-    }
-}
-
-/// One fact, and whose word it is.
-#[derive(Debug, Default)]
-struct Heard<T> {
-    fact: Option<T>,
+/// Takes over a fact from a source that counts more; of one that counts the same, whichever of both
+/// `choose` takes.
+fn take<T: Copy>(
+    fact: &mut Option<T>,
+    source: &mut Precedence,
+    new: Option<T>,
     by: Precedence,
+    choose: fn(T, T) -> T,
+) {
+    let Some(new) = new else { return };
+    *fact = match *fact {
+        Some(_) if by < *source => return,
+        Some(old) if by == *source => Some(choose(old, new)),
+        _ => Some(new),
+    };
+    *source = by;
 }
 
-impl<T: Copy> Heard<T> {
-    /// Takes over the word of a source that counts more; of one that counts the same, whichever of both `choose` takes.
-    fn hear(&mut self, by: Precedence, fact: Option<T>, choose: fn(T, T) -> T) {
-        let Some(new) = fact else { return };
-        let fact = match self.fact {
-            Some(_) if by < self.by => return,
-            Some(old) if by == self.by => choose(old, new),
-            _ => new,
-        };
-        *self = Self {
-            fact: Some(fact),
-            by,
-        };
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn the_six_fields_of_openai_are_two_dimensions() {
+        let limits = heard(&[
+            ("x-ratelimit-limit-requests", "60"),
+            ("x-ratelimit-limit-tokens", "150000"),
+            ("x-ratelimit-remaining-requests", "59"),
+            ("x-ratelimit-remaining-tokens", "149984"),
+            ("x-ratelimit-reset-requests", "1s"),
+            ("x-ratelimit-reset-tokens", "6m0s"),
+        ]);
+        assert_eq!(
+            facts(&limits),
+            [
+                ("requests", Some(60), Some(59), Some(1_000)),
+                ("tokens", Some(150_000), Some(149_984), Some(360_000)),
+            ]
+        );
+        assert!(
+            limits
+                .as_slice()
+                .iter()
+                .all(RateLimit::refills_continuously)
+        );
+        assert!(matches!(limits, Few::Inline { .. }), "allocated");
+        let is_borrowed = |limit: &RateLimit| matches!(limit.dimension, Cow::Borrowed(_));
+        assert!(limits.as_slice().iter().all(is_borrowed), "allocated");
     }
-}
 
-fn owned(dimension: &str) -> Cow<'static, str> {
-    let usual = USUAL_DIMENSIONS.iter().find(|&&usual| usual == dimension);
-    usual.map_or_else(
-        || Cow::Owned(dimension.to_owned()),
-        |usual| Cow::Borrowed(*usual),
-    )
+    #[test]
+    fn only_time_to_a_full_bucket_is_a_rate() {
+        for (name, value, refills) in [
+            ("x-ratelimit-reset-tokens", "6m0s", true),
+            ("x-ratelimit-reset-tokens", "360", false),
+            ("x-ratelimit-reset-tokens", "2026-06-02T12:00:30Z", false),
+            ("x-ratelimit-reset", "6m0s", false),
+            ("ratelimit-reset", "360", false),
+            ("x-ratelimit-limit-tokens", "5", false),
+        ] {
+            let limits = heard(&[(name, value)]);
+            assert_eq!(
+                limits.as_slice()[0].refills_continuously(),
+                refills,
+                "{name}: {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_best_spelling_counts_for_each_fact() {
+        let fields = [
+            ("ratelimit-resettime", "Thu, 01 Jan 1970 00:00:09 GMT"),
+            ("x-rate-limit-reset", "8"),
+            ("x-rate-limit-limit", "80"),
+            ("x-rate-limit-remaining", "800"),
+            ("x-ratelimit-reset", "7"),
+            ("x-ratelimit-limit", "70"),
+            ("x-ratelimit-remaining", "-1"),
+            ("ratelimit-reset", "6"),
+            ("ratelimit-limit", "6,000"),
+            ("x-ratelimit-reset-after", "5"),
+        ];
+        let all = [("default", Some(70), Some(800), Some(5_000))];
+        assert_eq!(facts(&heard(&fields)), all);
+        let mut reversed = fields;
+        reversed.reverse();
+        assert_eq!(facts(&heard(&reversed)), all);
+        for (known, reset) in [(1, 9_000), (2, 8_000), (5, 7_000), (8, 6_000), (10, 5_000)] {
+            let limits = heard(&fields[..known]);
+            assert_eq!(facts(&limits)[0].3, Some(reset), "{known} fields");
+        }
+    }
+
+    #[test]
+    fn of_two_lines_the_stricter_counts() {
+        let limits = heard(&[
+            ("x-ratelimit-limit", "100"),
+            ("x-ratelimit-limit", "10"),
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-remaining", "5"),
+            ("x-ratelimit-remaining", ""),
+            ("x-ratelimit-reset", "60"),
+            ("x-ratelimit-reset", "10"),
+        ]);
+        assert_eq!(
+            facts(&limits),
+            [("default", Some(10), Some(0), Some(60_000))]
+        );
+    }
+
+    #[test]
+    fn a_dimension_without_a_fact_is_dropped() {
+        let limits = heard(&[
+            ("x-ratelimit-limit-a", "REDACTED"),
+            ("x-ratelimit-limit-b", "1"),
+            ("x-ratelimit-remaining-c", "-1"),
+            ("x-ratelimit-reset-d", "2"),
+        ]);
+        assert_eq!(
+            facts(&limits),
+            [("b", Some(1), None, None), ("d", None, None, Some(2_000))]
+        );
+    }
+
+    #[test]
+    fn the_first_dimensions_in_alphabetical_order_count() {
+        let mut names: Vec<_> = (0..100)
+            .map(|at| format!("x-ratelimit-limit-d{at:02}"))
+            .collect();
+        let fields = |names: &[String]| {
+            let fields: Vec<_> = names.iter().map(|name| (name.as_str(), "1")).collect();
+            heard(&fields)
+        };
+        let first = fields(&names[..MAX_DIMENSIONS]);
+        assert_eq!(first.as_slice().len(), MAX_DIMENSIONS);
+        assert_eq!(fields(&names), first);
+        names.reverse();
+        assert_eq!(fields(&names), first);
+        names.rotate_left(50);
+        assert_eq!(fields(&names), first);
+    }
+
+    #[test]
+    fn a_reset_is_a_wait_only_where_it_must_be() {
+        let (requests, tokens) = (
+            ("x-ratelimit-reset-requests", "17ms"),
+            ("x-ratelimit-reset-tokens", "6s"),
+        );
+        let left = |value| ("x-ratelimit-remaining-requests", value);
+        let tokens_left = |value| ("x-ratelimit-remaining-tokens", value);
+        for (fields, wait) in [
+            (
+                &[requests, tokens, left("5"), tokens_left("0")][..],
+                Some(6_000),
+            ),
+            (
+                &[requests, tokens, left("0"), tokens_left("0")],
+                Some(6_000),
+            ),
+            (&[requests, tokens, left("0"), tokens_left("5")], Some(17)),
+            (&[requests, tokens, left("5"), tokens_left("5")], None),
+            (&[requests, tokens, left("0")], Some(17)),
+            (&[requests, left("0"), tokens_left("0")], Some(17)),
+            // Without a word on what remains, if there is no doubt whose reset it is.
+            (&[requests], Some(17)),
+            (&[requests, tokens], None),
+            (&[requests, tokens, left("5")], Some(6_000)),
+            (&[tokens, left("0")], Some(6_000)),
+            // Unreadable is not absent.
+            (&[requests, left("-1")], None),
+            (&[requests, left("1e3")], None),
+            (&[left("0")], None),
+            (&[], None),
+        ] {
+            let mut limits = Few::default();
+            let wait = wait.map(Duration::from_millis);
+            assert_eq!(hear(fields, &mut limits).wait(), wait, "{fields:?}");
+        }
+    }
+
+    fn hear<'a>(fields: &[(&str, &str)], into: &'a mut Few<RateLimit>) -> Limits<'a> {
+        let headers = HeaderMap::new();
+        let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
+        let mut limits = Limits::within(into);
+        for (name, value) in fields {
+            let field = Field::named(name).expect("a field");
+            limits.hear(&field, value.as_bytes(), &clock);
+        }
+        limits
+    }
+
+    fn heard(fields: &[(&str, &str)]) -> Few<RateLimit> {
+        let mut limits = Few::default();
+        hear(fields, &mut limits).finish();
+        limits
+    }
+
+    type Facts<'a> = (&'a str, Option<u64>, Option<u64>, Option<u128>);
+
+    fn facts(limits: &Few<RateLimit>) -> Vec<Facts<'_>> {
+        let limits = limits.as_slice().iter();
+        let millis = |limit: &RateLimit| limit.reset().map(|reset| reset.as_millis());
+        limits
+            .map(|limit| {
+                (
+                    limit.dimension(),
+                    limit.limit(),
+                    limit.remaining(),
+                    millis(limit),
+                )
+            })
+            .collect()
+    }
 }

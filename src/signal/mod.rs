@@ -1,7 +1,8 @@
-//! What a response says about rate limits: whether it is a refusal, how long to wait, and what is left of which quota.
+//! What a response says about rate limits: whether it is a refusal, how long to wait, and what is
+//! left of which quota.
 //!
-//! Servers say this in a dozen dialects. [`read`] understands them all at once, from what is there, without being told
-//! which server it was. It is pure, never fails, and of use without the layer:
+//! Servers say this in a dozen dialects. [`read`] understands them all at once, from what is there,
+//! without being told which server it was. It is pure, never fails, and of use without the layer:
 //!
 //! ```
 //! use std::time::{Duration, SystemTime};
@@ -23,22 +24,25 @@
 //!
 //! # What is understood
 //!
-//! - **Waits**: `Retry-After` ([RFC 9110, section 10.2.3]) in seconds, also with a fraction, or as a date; the
-//!   `retry-after-ms`, `x-ms-retry-after-ms` and `x-amz-retry-after` of those to whom seconds are too coarse; the
-//!   `retry_after` and the sentences ("Please try again in 11.054s") of JSON error bodies.
-//! - **Limits**: `RateLimit-Limit`, `-Remaining` and `-Reset` with and without `X-`, with and without a second hyphen, with
-//!   and without the name of a dimension behind, whether the reset is in seconds, a Unix time in seconds or milliseconds, a Go
-//!   duration or a date.
-//! - **Refusals**: the status, `x-should-retry`, and the codes and messages with which OpenAI, Anthropic, Google and X
-//!   refuse for good.
+//! - **Waits**: `Retry-After` ([RFC 9110, section 10.2.3]) in seconds, also with a fraction, or as
+//!   a date; the `retry-after-ms`, `x-ms-retry-after-ms` and `x-amz-retry-after` of those to whom
+//!   seconds are too coarse; the `retry_after` and the sentences ("Please try again in 11.054s") of
+//!   JSON error bodies.
+//! - **Limits**: `RateLimit-Limit`, `-Remaining` and `-Reset` with and without `X-`, with and
+//!   without a second hyphen, with and without the name of a dimension behind, whether the reset is
+//!   in seconds, a Unix time in seconds or milliseconds, a Go duration or a date.
+//! - **Refusals**: the status, `x-should-retry`, and the codes and messages with which [OpenAI],
+//!   Anthropic, Google and X refuse for good.
 //!
 //! # How numbers are read
 //!
-//! A wait is rounded up to whole milliseconds, and never longer than 2^31 seconds, the ceiling of [RFC 9111, section
-//! 1.2.2]: what is longer still means "very long". A date is measured against the response's own `Date`, if that is
-//! readable: a wrong clock on our side does no harm. A date in the past is a wait of zero. What is malformed (`-1`, `1e9`,
-//! `NaN`, `5 minutes` in a header) is as good as absent, and never guessed at.
+//! A wait is rounded up to whole milliseconds, and never longer than 2^31 seconds, the ceiling of
+//! [RFC 9111, section 1.2.2]: what is longer still means "very long". A date is measured against
+//! the response's own `Date`, if that is readable: a wrong clock on our side does no harm. A date
+//! in the past is a wait of zero. What is malformed (`-1`, `1e9`, `NaN`, `5 minutes` in a header)
+//! is as good as absent, and never guessed at.
 //!
+//! [OpenAI]: https://platform.openai.com/docs/guides/error-codes
 //! [RFC 9110, section 10.2.3]: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3
 //! [RFC 9111, section 1.2.2]: https://www.rfc-editor.org/rfc/rfc9111.html#section-1.2.2
 
@@ -67,31 +71,32 @@ use self::{
 
 /// Reads what a response says about rate limits.
 ///
-/// `body` is read only if the status is an error, is JSON, and is not larger than 64 KiB; `None` means that it is not at
-/// hand, and the rest is understood without it. `now` is the time at which the response was received; it is needed for
-/// dates if the response has no `Date` of its own.
+/// `body` is looked at only for an error status, and if it is JSON of at most 64 KiB; `None` means
+/// that it is not at hand, and the rest is understood without it. `now` is the time at which the
+/// response was received; it is needed for dates if the response has no `Date` of its own.
 ///
-/// The order of header fields does not matter. Without a field or status that concerns limits, the result is
-/// [`Signal::default()`].
+/// The order of header fields does not matter. Without a field or status that concerns limits, the
+/// result is [`Signal::default()`].
 ///
 /// # Examples
 ///
-/// OpenAI tells by the body alone whether a wait will help:
+/// Often the body alone tells whether a wait will help:
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
 /// use http::{HeaderMap, StatusCode};
 /// use tower_rate_limit_retry::signal;
 ///
-/// let read = |body: &str| {
-///     signal::read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), Some(body.as_bytes()), SystemTime::now())
+/// let headers = HeaderMap::new();
+/// let read = |body: &[u8]| {
+///     signal::read(StatusCode::TOO_MANY_REQUESTS, &headers, Some(body), SystemTime::now())
 /// };
 ///
-/// let limited = read(r#"{"error": {"code": "rate_limit_exceeded", "message": "Please try again in 7m12s."}}"#);
+/// let limited = read(br#"{"error": {"message": "Please try again in 7m12s."}}"#);
 /// assert!(limited.is_throttle());
 /// assert_eq!(limited.wait(), Some(Duration::from_secs(432)));
 ///
-/// let unpaid = read(r#"{"error": {"code": "insufficient_quota", "message": "Check your billing details."}}"#);
+/// let unpaid = read(br#"{"error": {"code": "insufficient_quota"}}"#);
 /// assert!(!unpaid.is_throttle());
 /// assert!(unpaid.is_terminal());
 /// ```
@@ -102,26 +107,22 @@ pub fn read(
     now: SystemTime,
 ) -> Signal {
     let clock = Clock::new(headers, now);
-    let mut heard = Heard::default();
+    let mut signal = Signal::default();
+    let mut heard = Heard::into(&mut signal.limits);
     for (name, value) in headers {
         heard.hear(name.as_str(), value.as_bytes(), &clock);
     }
-    let mut wait = heard.announced.wait();
-    let mut class = Class::Unrelated;
+    signal.wait = heard.announced.wait();
     if is_error(status) {
         let refusal = body.and_then(Refusal::parse);
-        class = heard.class(status, refusal.as_ref());
-        if class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
-            wait = wait
-                .or_else(|| refusal.as_ref()?.wait())
-                .or_else(|| heard.limits.wait());
+        signal.class = heard.class(status, refusal.as_ref());
+        if signal.class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
+            let in_body = || refusal.as_ref()?.wait();
+            signal.wait = signal.wait.or_else(in_body).or_else(|| heard.limits.wait());
         }
     }
-    Signal {
-        class,
-        wait,
-        limits: heard.limits.finish(),
-    }
+    heard.limits.finish();
+    signal
 }
 
 /// What one response says about rate limits; see [`read`].
@@ -135,38 +136,41 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Whether the server refused the request because of a limit, so that the same request can succeed later.
+    /// Whether the server refused the request because of a limit, so that the same request can
+    /// succeed later.
     ///
-    /// So for 429 and 529; for 503 and 413 with an announced wait; for 403 with an announced wait or a dimension that is
-    /// used up; and for any error with `x-should-retry: true`; unless [`is_terminal`](Self::is_terminal). Never for a
-    /// status below 400: there nothing was refused, whatever else the response says.
+    /// So for 429 and 529; for 503 and 413 with an announced wait; for 403 with an announced wait
+    /// or a dimension that is used up; and for any error with `x-should-retry: true`; unless
+    /// [`is_terminal`](Self::is_terminal). Never for a status below 400: there nothing was refused,
+    /// whatever else the response says.
     ///
     /// Whether the wait is worth it is another question: it may be a day.
     pub fn is_throttle(&self) -> bool {
         self.class == Class::Throttle
     }
 
-    /// Whether the server refused the request for a reason that no wait cures: an unpaid or spent account, a request
-    /// larger than the limit, or `x-should-retry: false`.
+    /// Whether the server refused the request for a reason that no wait cures: an unpaid or spent
+    /// account, a request larger than the limit, or `x-should-retry: false`.
     ///
     /// Never for a status below 400, and never together with [`is_throttle`](Self::is_throttle).
     pub fn is_terminal(&self) -> bool {
         self.class == Class::Terminal
     }
 
-    /// How long the server asks to wait, from the receipt of the response: rounded up to whole milliseconds, and at most
-    /// 2^31 seconds.
+    /// How long the server asks to wait, from the receipt of the response: rounded up to whole
+    /// milliseconds, and at most 2^31 seconds.
     ///
-    /// Zero if that time is past already, `None` if the server does not say. What header fields ask for is reported
-    /// for every response, also for a redirection ([RFC 9110, section 10.2.3][rfc]); the waits that bodies and resets
-    /// imply, only for a refusal.
+    /// Zero if that time is past already, `None` if the server does not say. What header fields ask
+    /// for is reported for every response, also for a redirection ([RFC 9110, section
+    /// 10.2.3][rfc]); the waits that bodies and resets imply, only for a refusal.
     ///
     /// [rfc]: https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3
     pub fn wait(&self) -> Option<Duration> {
         self.wait
     }
 
-    /// What the response says about the server's quotas, in alphabetical order of their dimensions, each at most once.
+    /// What the response says about the server's quotas, in alphabetical order of their dimensions,
+    /// each at most once.
     ///
     /// Of more than 32, the first 32.
     pub fn limits(&self) -> &[RateLimit] {
@@ -184,19 +188,27 @@ enum Class {
 }
 
 /// What the header fields of a response say, while they are read.
-#[derive(Debug, Default)]
-struct Heard {
+#[derive(Debug)]
+struct Heard<'a> {
     announced: Announced,
-    limits: Limits,
+    limits: Limits<'a>,
     /// `x-should-retry`, where `false` wins.
     should_retry: Option<bool>,
 }
 
-impl Heard {
+impl<'a> Heard<'a> {
+    fn into(limits: &'a mut Few<RateLimit>) -> Self {
+        Self {
+            announced: Announced::default(),
+            limits: Limits::within(limits),
+            should_retry: None,
+        }
+    }
+
     /// Hears one header field, of a name in lower case.
     ///
-    /// One pass over all fields, and not one look-up for each that could be there: most responses have a dozen, and none of
-    /// ours.
+    /// One pass over all fields, and not one look-up for each that could be there: most responses
+    /// have a dozen, and none of ours.
     fn hear(&mut self, name: &str, value: &[u8], clock: &Clock<'_>) {
         let ([b'r', ..] | [b'x', b'-', ..]) = name.as_bytes() else {
             return;
@@ -204,7 +216,7 @@ impl Heard {
         match name {
             "retry-after" => self.announced.hear_retry_after(value, clock),
             "retry-after-ms" | "x-ms-retry-after-ms" | "x-amz-retry-after" => {
-                self.announced.hear_milliseconds(value)
+                self.announced.hear_milliseconds(value);
             }
             "x-should-retry" => self.hear_should_retry(value),
             _ => match Field::named(name) {
@@ -257,4 +269,268 @@ impl Heard {
 
 fn is_error(status: StatusCode) -> bool {
     status.as_u16() >= 400
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 2026-06-02 12:00:00 UTC.
+    const NOW: u64 = 1_780_401_600;
+
+    #[test]
+    fn each_status_has_its_class() {
+        use Class::{Terminal, Throttle, Unrelated};
+        let quota = r#"{"error": {"code": "insufficient_quota"}}"#;
+        let wait = ("retry-after", "5");
+        let yes = ("x-should-retry", "True");
+        let no = ("x-should-retry", " FALSE");
+        let none_left = ("x-ratelimit-remaining", "0");
+        let some_left = ("x-ratelimit-remaining", "4999");
+        for (status, headers, body, class) in [
+            (429, &[][..], "", Throttle),
+            (429, &[none_left], "Too Many Requests", Throttle),
+            (429, &[], quota, Terminal),
+            (429, &[wait], quota, Terminal),
+            (429, &[no], "", Terminal),
+            (429, &[yes], quota, Throttle),
+            (429, &[yes, no], "", Terminal),
+            (429, &[no, yes], "", Terminal),
+            (429, &[("x-should-retry", "maybe")], "", Throttle),
+            (529, &[], "", Throttle),
+            (503, &[], "", Unrelated),
+            (503, &[wait], "", Throttle),
+            (503, &[("retry-after-ms", "0")], "", Throttle),
+            (503, &[("retry-after", "soon")], "", Unrelated),
+            (503, &[none_left], "", Unrelated),
+            (503, &[wait, no], "", Terminal),
+            (413, &[], "", Unrelated),
+            (413, &[wait], "", Throttle),
+            (
+                413,
+                &[wait],
+                r#"{"error": {"message": "Request too large"}}"#,
+                Terminal,
+            ),
+            (403, &[], "", Unrelated),
+            (403, &[wait], "", Throttle),
+            (403, &[none_left], "", Throttle),
+            (403, &[some_left], "", Unrelated),
+            (
+                400,
+                &[],
+                r#"{"error": {"code": "billing_hard_limit_reached"}}"#,
+                Terminal,
+            ),
+            (400, &[wait], "", Unrelated),
+            (401, &[none_left], "", Unrelated),
+            (404, &[none_left], "", Unrelated),
+            (500, &[], "", Unrelated),
+            (500, &[wait], "", Unrelated),
+            (500, &[yes], "", Throttle),
+            (200, &[wait, none_left], quota, Unrelated),
+            (200, &[yes], "", Unrelated),
+            (200, &[no], "", Unrelated),
+            (301, &[wait, yes], "", Unrelated),
+            (100, &[no], "", Unrelated),
+        ] {
+            let signal = signal(status, headers, body);
+            assert_eq!(signal.class, class, "{status} {headers:?} {body}");
+            assert_eq!(signal.is_throttle(), class == Throttle);
+            assert_eq!(signal.is_terminal(), class == Terminal);
+        }
+    }
+
+    #[test]
+    fn the_most_exact_word_on_the_wait_counts() {
+        let seconds = ("retry-after", "2");
+        let millis = ("retry-after-ms", "1500");
+        let other = ("x-ratelimit-retry-after", "17");
+        let none_left = ("x-ratelimit-remaining-requests", "0");
+        let reset = ("x-ratelimit-reset-requests", "58s");
+        let text = r#"{"error": {"message": "Please try again in 6h12m."}}"#;
+        let number = r#"{"error": {"message": "Please try again in 6h12m."}, "retry_after": 3}"#;
+        for (status, headers, body, wait) in [
+            (
+                429,
+                &[seconds, millis, other, none_left, reset][..],
+                number,
+                Some(1_500),
+            ),
+            (
+                429,
+                &[("retry-after-ms", "-5"), seconds, other, none_left, reset],
+                text,
+                Some(2_000),
+            ),
+            (429, &[("x-ms-retry-after-ms", "9")], text, Some(9)),
+            (429, &[("x-amz-retry-after", "9")], text, Some(9)),
+            (429, &[other, none_left, reset], text, Some(17_000)),
+            (429, &[none_left, reset], number, Some(3_000)),
+            (429, &[none_left, reset], text, Some(22_320_000)),
+            (
+                429,
+                &[none_left, reset],
+                "Please try again in 6h12m.",
+                Some(58_000),
+            ),
+            (429, &[none_left, reset], "{}", Some(58_000)),
+            (429, &[reset], "", Some(58_000)),
+            (429, &[], "", None),
+            // The wait is told, though it will not help.
+            (
+                429,
+                &[seconds],
+                r#"{"error": {"code": "insufficient_quota"}}"#,
+                Some(2_000),
+            ),
+            (
+                429,
+                &[none_left, reset],
+                r#"{"error": {"code": "insufficient_quota"}}"#,
+                Some(58_000),
+            ),
+            // No refusal: what was asked for, but nothing is concluded.
+            (200, &[("retry-after", "0")], text, Some(0)),
+            (200, &[none_left, reset], text, None),
+            (301, &[seconds], "", Some(2_000)),
+            (404, &[none_left, reset], text, None),
+            (500, &[none_left, reset], text, None),
+            (403, &[none_left, reset], "", Some(58_000)),
+        ] {
+            let wait = wait.map(Duration::from_millis);
+            assert_eq!(
+                signal(status, headers, body).wait(),
+                wait,
+                "{status} {headers:?} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ordinary_response_says_nothing() {
+        let ordinary = [
+            ("date", "Tue, 02 Jun 2026 12:00:00 GMT"),
+            ("content-type", "application/json"),
+            ("server", "cloudflare"),
+            ("x-request-id", "req_1"),
+            ("x-content-type-options", "nosniff"),
+            ("x-ms-region", "Sweden Central"),
+            ("referrer-policy", "no-referrer"),
+        ];
+        assert_eq!(signal(200, &ordinary, "{}"), Signal::default());
+        assert_eq!(Signal::default().limits(), []);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_skipped() {
+        let mut headers = HeaderMap::new();
+        let bytes = |bytes| HeaderValue::from_bytes(bytes).expect("a header value");
+        headers.append("retry-after", bytes(b"\xFF\xFE"));
+        headers.append("retry-after", bytes(b"\xB2"));
+        headers.append("x-ratelimit-remaining-tokens", bytes(b"\xEF\xBC\x91"));
+        headers.append("x-ratelimit-reset-tokens", bytes(b"9\xC2\xB5s"));
+        let signal = read(
+            StatusCode::TOO_MANY_REQUESTS,
+            &headers,
+            Some(b"\xFF"),
+            now(),
+        );
+        assert_eq!(signal.wait(), None);
+        assert_eq!(signal.limits()[0].remaining(), None);
+        assert_eq!(signal.limits()[0].reset(), Some(Duration::from_millis(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_understood_or_skipped(
+            status in 100_u16..1_000,
+            headers in prop::collection::vec((name(), value()), 0..12),
+            body in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+        ) {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let signal = read(status, &map(headers), body.as_deref(), now());
+            prop_assert!(signal.wait().is_none_or(|wait| wait <= number::MAX_WAIT));
+            prop_assert!(!(signal.is_throttle() && signal.is_terminal()));
+            prop_assert!(status.as_u16() >= 400 || signal.class == Class::Unrelated);
+            let names = signal.limits().iter().map(RateLimit::dimension);
+            prop_assert!(names.is_sorted_by(|one, next| one < next));
+        }
+
+        #[test]
+        fn the_order_of_header_fields_does_not_matter(
+            (headers, shuffled) in prop::collection::vec((name(), value()), 0..12)
+                .prop_flat_map(|headers| (Just(headers.clone()), Just(headers).prop_shuffle())),
+        ) {
+            let [one, other] = [headers, shuffled]
+                .map(|headers| read(StatusCode::TOO_MANY_REQUESTS, &map(headers), None, now()));
+            prop_assert_eq!(one, other);
+        }
+
+        #[test]
+        fn no_wait_is_shorter_than_asked(
+            waits in prop::collection::vec(0_u64..1 << 31, 1..4),
+            others in prop::collection::vec(("x-rate.*|date|ratelimit-reset", value()), 0..6),
+        ) {
+            let mut headers = HeaderMap::new();
+            for wait in &waits {
+                headers.append("retry-after", HeaderValue::from(*wait));
+            }
+            headers.extend(map(others));
+            let signal = read(StatusCode::SERVICE_UNAVAILABLE, &headers, None, now());
+            let longest = waits.into_iter().max().map(Duration::from_secs);
+            prop_assert_eq!(signal.wait(), longest);
+        }
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "retry-after|retry-after-ms|x-amz-retry-after|x-should-retry|date",
+            "(x-)?rate-?limit-(limit|remaining|reset|reset-after|resettime|retry-after)",
+            "x-ratelimit-(limit|remaining|reset)-(requests|tokens|[a-z]{1,3})",
+            "x-[a-z-]{1,12}",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "[0-9]{1,3}(\\.[0-9])?|-1|true|false|0|1;w=2",
+            "17804016[0-9]{2}|17804016[0-9]{5}|[0-9]{20}",
+            "([0-9]h)?[0-9]{1,2}m[0-9]s|[0-9]{1,3}ms",
+            "Tue, 02 Jun 2026 1[12]:00:[0-9]{2} GMT|2026-06-02T1[12]:00:[0-9]{2}Z",
+            "[ -~\t]{0,16}",
+        ]
+        .prop_map(String::into_bytes)
+        .boxed()
+        .prop_union(prop::collection::vec(any::<u8>(), 0..16).boxed())
+    }
+
+    /// Leaves out what no HTTP library would take for a header field.
+    fn map(headers: Vec<(String, Vec<u8>)>) -> HeaderMap {
+        let field = |(name, value): (String, Vec<u8>)| {
+            let name = HeaderName::try_from(name).ok()?;
+            Some((name, HeaderValue::try_from(value).ok()?))
+        };
+        let mut map = HeaderMap::new();
+        for (name, value) in headers.into_iter().filter_map(field) {
+            map.append(name, value);
+        }
+        map
+    }
+
+    fn signal(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Signal {
+        let mut map = HeaderMap::new();
+        for &(name, value) in headers {
+            map.append(name, HeaderValue::from_static(value));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        read(status, &map, Some(body.as_bytes()), now())
+    }
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
+    }
 }

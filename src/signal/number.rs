@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The longest wait that is ever reported: 2^31 seconds.
 ///
-/// The ceiling that [RFC 9111, section 1.2.2][rfc] sets for delta-seconds. What is longer is not ignored but means
-/// "very long".
+/// The ceiling that [RFC 9111, section 1.2.2][rfc] sets for delta-seconds. What is longer is not
+/// ignored but means "very long".
 ///
 /// [rfc]: https://www.rfc-editor.org/rfc/rfc9111.html#section-1.2.2
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(1 << 31);
@@ -15,20 +15,21 @@ pub(super) const SECOND: u64 = 1_000 * MILLISECOND;
 pub(super) const MINUTE: u64 = 60 * SECOND;
 pub(super) const HOUR: u64 = 60 * MINUTE;
 
-/// As many digits of a fraction as are kept; what is behind them is rounded up.
-const FRACTION_DIGITS: usize = 18;
+/// The 18 digits of a fraction that are kept; what is behind them is rounded up.
+const MAX_SCALE: u64 = 10_u64.pow(18);
 
 /// `1*DIGIT [ "." 1*DIGIT ]` and nothing else: no sign, exponent, `inf`, `.5`, `5.`, or separators.
 ///
-/// [RFC 9110, section 10.2.3](https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3) knows whole seconds only, but
-/// several servers send fractions. `f64` would read more than this (`+1`, `NaN`, `1e400`), and less exactly.
+/// [RFC 9110, section 10.2.3](https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3) knows
+/// whole seconds only, but several servers send fractions. `f64` would read more than this (`+1`,
+/// `NaN`, `1e400`), and less exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number {
     /// Saturates.
     whole: u64,
     /// In units of `1 / scale`; at most `scale`.
     fraction: u64,
-    /// A power of ten, at most 10^18.
+    /// A power of ten, at most [`MAX_SCALE`].
     scale: u64,
 }
 
@@ -43,30 +44,15 @@ impl Number {
 
     /// Reads the number at the beginning of `text`, and returns it with what follows.
     pub(super) fn split(text: &[u8]) -> Option<(Self, &[u8])> {
-        let (digits, rest) = split_digits(text)?;
-        let whole = value_of(digits);
-        let Some((digits, rest)) = rest.strip_prefix(b".").and_then(split_digits) else {
-            return Some((
-                Self {
-                    whole,
-                    fraction: 0,
-                    scale: 1,
-                },
-                rest,
-            ));
+        let (whole, rest) = split_integer(text)?;
+        let fraction = rest.strip_prefix(b".").and_then(split_fraction);
+        let (fraction, scale, rest) = fraction.unwrap_or((0, 1, rest));
+        let number = Self {
+            whole,
+            fraction,
+            scale,
         };
-        let (kept, cut) = digits.split_at(digits.len().min(FRACTION_DIGITS));
-        let rounded_up = u64::from(cut.iter().any(|&digit| digit != b'0'));
-        let fraction = value_of(kept) + rounded_up;
-        let scale = kept.iter().fold(1, |scale, _| scale * 10);
-        Some((
-            Self {
-                whole,
-                fraction,
-                scale,
-            },
-            rest,
-        ))
+        Some((number, rest))
     }
 
     /// Without the fraction; `u64::MAX` also stands for anything larger.
@@ -78,7 +64,8 @@ impl Number {
         self.fraction == 0
     }
 
-    /// This number of `unit`s, each of so many nanoseconds and none longer than an hour, in nanoseconds, rounded up.
+    /// This number of `unit`s, each of so many nanoseconds and none longer than an hour, in
+    /// nanoseconds, rounded up.
     pub(super) fn nanos(self, unit: u64) -> u128 {
         let whole = u128::from(self.whole) * u128::from(unit);
         // At most 2^64 hours, which is below 2^107 ns.
@@ -86,22 +73,21 @@ impl Number {
     }
 
     fn fraction_nanos(self, unit: u64) -> u64 {
-        match self.fraction.checked_mul(unit) {
-            // Nearly always, and division by a `u128` is slow.
-            Some(product) => product.div_ceil(self.scale),
-            None => {
-                let product = u128::from(self.fraction) * u128::from(unit);
-                // At most `unit`, since the fraction is at most one.
-                u64::try_from(product.div_ceil(u128::from(self.scale))).unwrap_or(unit)
-            }
+        // Nearly always, and division by a `u128` is slow.
+        if let Some(product) = self.fraction.checked_mul(unit) {
+            return product.div_ceil(self.scale);
         }
+        let product = u128::from(self.fraction) * u128::from(unit);
+        // At most `unit`, since the fraction is at most one.
+        u64::try_from(product.div_ceil(u128::from(self.scale))).unwrap_or(unit)
     }
 }
 
-/// Reads a duration as Go's `time.Duration` prints it, such as `6m0s`, `1h2m3.5s` or `12ms`, in nanoseconds.
+/// Reads a duration as Go's `time.Duration` prints it, such as `6m0s`, `1h2m3.5s` or `12ms`, in
+/// nanoseconds.
 ///
-/// As [`time.ParseDuration`](https://pkg.go.dev/time#ParseDuration), but without signs, and with digits on both sides
-/// of a decimal point.
+/// As [`time.ParseDuration`](https://pkg.go.dev/time#ParseDuration), but without signs, and with
+/// digits on both sides of a decimal point.
 pub(super) fn go_duration(text: &[u8]) -> Option<u128> {
     match split_go_duration(trim(text))? {
         (nanos, []) => Some(nanos),
@@ -122,7 +108,8 @@ pub(super) fn split_go_duration(text: &[u8]) -> Option<(u128, &[u8])> {
 
 fn split_go_term(text: &[u8]) -> Option<(u128, &[u8])> {
     let (number, rest) = Number::split(text)?;
-    // Bytes, since a header value need not be text: the two micro signs are U+00B5 and U+03BC in UTF-8.
+    // Bytes, since a header value need not be text: the two micro signs are U+00B5 and U+03BC in
+    // UTF-8.
     match rest {
         [b'n', b's', rest @ ..] => Some((number.nanos(1), rest)),
         [b'u', b's', rest @ ..] | [0xC2, 0xB5, b's', rest @ ..] | [0xCE, 0xBC, b's', rest @ ..] => {
@@ -151,21 +138,32 @@ pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-fn split_digits(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = text
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(text.len());
-    (end > 0).then(|| text.split_at(end))
+/// The value saturates.
+fn split_integer(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut value, mut rest) = (0_u64, text);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        value = value
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'));
+        rest = after;
+    }
+    (rest.len() < text.len()).then_some((value, rest))
 }
 
-/// Saturates.
-fn value_of(digits: &[u8]) -> u64 {
-    digits.iter().fold(0, |value: u64, digit| {
-        value
-            .saturating_mul(10)
-            .saturating_add(u64::from(digit.wrapping_sub(b'0')))
-    })
+/// The digits as a number, and how many of it are one.
+fn split_fraction(text: &[u8]) -> Option<(u64, u64, &[u8])> {
+    let (mut value, mut scale, mut rest) = (0, 1, text);
+    let mut rounded_up = 0;
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        if scale < MAX_SCALE {
+            value = value * 10 + u64::from(digit - b'0');
+            scale *= 10;
+        } else if *digit != b'0' {
+            rounded_up = 1;
+        }
+        rest = after;
+    }
+    (rest.len() < text.len()).then_some((value + rounded_up, scale, rest))
 }
 
 #[cfg(test)]
@@ -292,22 +290,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_duration_in_millis_is_read_back(millis in 0_u64..=2_147_483_648_000, zeros in 0_usize..40) {
-            let text = format!("{}{}.{:03}{}", "0".repeat(zeros), millis / 1_000, millis % 1_000, "0".repeat(zeros));
+        fn any_duration_in_millis_is_read_back(
+            millis in 0_u64..=2_147_483_648_000,
+            zeros in "0{0,40}",
+        ) {
+            let text = format!("{zeros}{}.{:03}{zeros}", millis / 1_000, millis % 1_000);
             prop_assert_eq!(seconds(text.as_bytes()), Some(Duration::from_millis(millis)));
         }
 
         #[test]
-        fn a_wait_is_never_shorter_than_written(whole in 0_u64..1 << 31, nanos in 0_u32..1_000_000_000) {
+        fn a_wait_is_never_shorter_than_written(
+            whole in 0_u64..1 << 31,
+            nanos in 0_u32..1_000_000_000,
+        ) {
             let asked = Duration::new(whole, nanos);
             let read = seconds(format!("{whole}.{nanos:09}").as_bytes()).expect("a number");
-            prop_assert!(asked <= read && read < asked + Duration::from_millis(1), "{:?} for {:?}", read, asked);
+            prop_assert!(asked <= read, "{:?} for {:?}", read, asked);
+            prop_assert!(read < asked + Duration::from_millis(1), "{:?} for {:?}", read, asked);
         }
 
         #[test]
-        fn a_go_duration_is_never_shorter_than_written(h in 0_u64..50_000, m in 0_u64..60, nanos in 0_u64..60_000_000_000) {
-            let text = format!("{h}h{m}m{}.{:09}s", nanos / SECOND, nanos % SECOND);
-            prop_assert_eq!(go_duration(text.as_bytes()), Some(u128::from(h * HOUR + m * MINUTE + nanos)));
+        fn any_go_duration_is_read_back(
+            hours in 0_u64..50_000,
+            minutes in 0_u64..60,
+            nanos in 0_u64..MINUTE,
+        ) {
+            let text = format!("{hours}h{minutes}m{}.{:09}s", nanos / SECOND, nanos % SECOND);
+            let written = hours * HOUR + minutes * MINUTE + nanos;
+            prop_assert_eq!(go_duration(text.as_bytes()), Some(u128::from(written)));
         }
 
         #[test]

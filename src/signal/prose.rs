@@ -1,4 +1,5 @@
-//! Waits that are announced in a sentence: "Please try again in 11.054s." is all that some refusals say.
+//! Waits that are announced in a sentence: "Please try again in 11.054s." is all that some refusals
+//! say.
 
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ const PHRASES: [&[u8]; 4] = [b"try again in", b"retry in", b"retry after", b"res
 
 /// The longest of the waits that a text announces.
 ///
-/// A wait follows one of four phrases, in any case, as a Go duration ("try again in 6m0s", [OpenAI]), with its unit in
-/// words ("retry after 33 seconds", Azure), or as seconds without a unit ("retry after 5", Telegram). A number with an
-/// unknown unit, or that is part of something else (a date, `1,200`), is none.
+/// A wait follows one of four phrases, in any case, as a Go duration ("try again in 6m0s",
+/// [OpenAI]), with its unit in words ("retry after 33 seconds", Azure), or as seconds without a
+/// unit ("retry after 5", Telegram). A number with an unknown unit, or that is part of something
+/// else (a date, `1,200`), is none.
 ///
 /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits
 pub(super) fn wait(text: &str) -> Option<Duration> {
@@ -31,7 +33,8 @@ fn after_phrase(text: &[u8]) -> Option<&[u8]> {
     })
 }
 
-/// The delay at the beginning of `text`, in nanoseconds: "2 minutes and 30 seconds" is the sum of both.
+/// The delay at the beginning of `text`, in nanoseconds: "2 minutes and 30 seconds" is the sum of
+/// both.
 fn delay(text: &[u8]) -> Option<u128> {
     let text = text.trim_ascii_start();
     let Some((mut total, mut rest)) = term(text) else {
@@ -70,7 +73,8 @@ fn bare_seconds(text: &[u8]) -> Option<u128> {
     (is_boundary(rest) && next_word.is_empty()).then(|| number.nanos(SECOND))
 }
 
-/// Whether a number or duration can end here: at the end, before a space, before punctuation that ends a word.
+/// Whether a number or duration can end here: at the end, before a space, before punctuation that
+/// ends a word.
 fn is_boundary(rest: &[u8]) -> bool {
     let after = rest.iter().find(|byte| !b".,;:!?)]'\"".contains(byte));
     after.is_none_or(u8::is_ascii_whitespace)
@@ -181,7 +185,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "(.{0,20}(try again in|retry after) [0-9a-z., µ]{0,12}){0,4}.{0,20}") {
+        fn any_text_is_read_or_refused(
+            text in "(.{0,20}(try again in|retry after) [0-9a-z., µ]{0,12}){0,4}.{0,20}",
+        ) {
             prop_assert!(wait(&text).is_none_or(|wait| wait <= number::MAX_WAIT));
         }
     }

@@ -7,10 +7,11 @@ use super::{
     number::{self, MILLISECOND, Number, SECOND},
 };
 
-/// The waits asked for, by source. The first that was heard counts; the later ones say the same less exactly, or are
-/// for other readers.
+/// The waits asked for, by source. The first that was heard counts; the later ones say the same
+/// less exactly, or are for other readers.
 ///
-/// Within one source the longest counts, over all its lines. A line that cannot be read is as good as absent.
+/// Within one source the longest counts, over all its lines. A line that cannot be read is as good
+/// as absent.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
     /// `retry-after-ms`, `x-ms-retry-after-ms`, `x-amz-retry-after`: milliseconds.
@@ -26,7 +27,8 @@ impl Announced {
         self.in_milliseconds = self.in_milliseconds.max(longest(value, MILLISECOND));
     }
 
-    /// Hears a `Retry-After`: delay-seconds, of which servers also send fractions, or a date of any kind.
+    /// Hears a `Retry-After`: delay-seconds, of which servers also send fractions, or a date of any
+    /// kind.
     pub(super) fn hear_retry_after(&mut self, value: &[u8], clock: &Clock<'_>) {
         let wait = longest(value, SECOND).or_else(|| clock.until_date(value));
         self.retry_after = self.retry_after.max(wait);
@@ -43,8 +45,8 @@ impl Announced {
     }
 }
 
-/// The largest of a comma-separated list of numbers, which is what two lines become that a proxy has joined. One member
-/// that is no number voids the list.
+/// The largest of a comma-separated list of numbers, which is what two lines become that a proxy
+/// has joined. One member that is no number voids the list.
 fn longest(value: &[u8], unit: u64) -> Option<Duration> {
     let mut longest = 0;
     for member in value.split(|&byte| byte == b',') {
