@@ -178,6 +178,7 @@ mod tests {
             r#"{"error": {"message": "Upgrade at https://platform.openai.com/account/billing.", "code": "rate_limit_exceeded"}}"#,
             r#"{"error": "INSUFFICIENT QUOTA", "message": "You exceeded your current quota of tokens per minute."}"#,
             r#"{"error": {"code": "Insufficient_Quota"}}"#,
+            r#"{"error": {"message": "insufficient_quota"}}"#,
             r#"{"error": {"details": [{"violations": [{"quotaId": "RequestsPerMinute"}]}]}}"#,
             r#"{"error": ["insufficient_quota"], "code": ["insufficient_quota"], "type": null}"#,
             r#"{"choices": [{"message": {"content": "insufficient_quota. Request too large"}}]}"#,

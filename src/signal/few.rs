@@ -1,9 +1,14 @@
 //! A list that is usually short.
 
-use std::{fmt, mem};
+use std::{array, fmt, mem};
 
 /// How many items are kept without an allocation: requests and tokens, each per minute and per day.
 const INLINE: usize = 4;
+
+/// What stands at a place that no item has taken: a `Default` that is nobody else's business.
+pub(super) trait Vacant {
+    const VACANT: Self;
+}
 
 /// A list that allocates only for more items than servers usually have dimensions.
 ///
@@ -14,7 +19,7 @@ const INLINE: usize = 4;
     reason = "a box would be the allocation to avoid"
 )]
 pub(super) enum Few<T> {
-    /// Not empty; the items from `len` on are defaults.
+    /// Not empty; the places from `len` on are vacant.
     Inline {
         len: usize,
         items: [T; INLINE],
@@ -22,7 +27,7 @@ pub(super) enum Few<T> {
     Spilled(Vec<T>),
 }
 
-impl<T: Default> Few<T> {
+impl<T: Vacant> Few<T> {
     /// Puts `item` before the one at `index`.
     ///
     /// # Panics
@@ -38,12 +43,15 @@ impl<T: Default> Few<T> {
                 *len += 1;
             }
             Self::Inline { items, .. } => {
-                let mut spilled: Vec<T> = items.iter_mut().map(mem::take).collect();
+                let mut spilled: Vec<T> = items
+                    .iter_mut()
+                    .map(|item| mem::replace(item, T::VACANT))
+                    .collect();
                 spilled.insert(index, item);
                 *self = Self::Spilled(spilled);
             }
             Self::Spilled(spilled) if spilled.is_empty() => {
-                let mut items = <[T; INLINE]>::default();
+                let mut items = array::from_fn(|_| T::VACANT);
                 items[index] = item;
                 *self = Self::Inline { len: 1, items };
             }
@@ -55,7 +63,7 @@ impl<T: Default> Few<T> {
     pub(super) fn truncate(&mut self, len: usize) {
         match self {
             Self::Inline { len: old, items } if len < *old => {
-                items[len..*old].fill_with(T::default);
+                items[len..*old].fill_with(|| T::VACANT);
                 *old = len;
             }
             Self::Inline { .. } => {}
@@ -105,6 +113,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    impl Vacant for usize {
+        const VACANT: Self = 0;
+    }
 
     #[test]
     fn the_fifth_item_moves_all() {

@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn nothing_else_is_a_date() {
         let now = unix("2026-06-02T12:00:00Z");
-        let long = format!("1994-11-06T08:49:37.{}Z", "0".repeat(4_096));
+        let long = format!("Tue, {}02 Jun 2026 12:00:30 GMT", " ".repeat(4_096));
         for text in [
             "",
             " ",
@@ -462,7 +462,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(
             bytes in prop::collection::vec(any::<u8>(), 0..80),
-            date in "(Tues?day|Tue),? ?[0-9]{1,2}[ -](Feb|Jun)[ -][0-9+-]{1,5} 1[0-9]:00:[0-9]{2}.{0,8}",
+            date in "(Tuesday|Tue),? ?[0-9]{1,2}[ -](Feb|Jun)[ -](20)?[0-9]{2} 1[0-9]:00:[0-6][0-9] [A-Z0-9+-]{0,6}",
             iso in "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}.{0,12}",
         ) {
             for now in [UnixNanos(0), UnixNanos(i128::MAX), UnixNanos(i128::MIN)] {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     family::{self, Field, Kind},
-    few::Few,
+    few::{Few, Vacant},
     instant::Clock,
 };
 
@@ -51,7 +51,7 @@ const USUAL_DIMENSIONS: [&str; 10] = [
 /// assert_eq!(tokens.remaining(), Some(149_984));
 /// assert_eq!(tokens.reset(), Some(Duration::from_secs(360)));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     dimension: Cow<'static, str>,
     limit: Option<u64>,
@@ -68,7 +68,7 @@ impl RateLimit {
         );
         Self {
             dimension,
-            ..Self::default()
+            ..Self::VACANT
         }
     }
 
@@ -125,8 +125,17 @@ impl RateLimit {
     }
 }
 
+impl Vacant for RateLimit {
+    const VACANT: Self = Self {
+        dimension: Cow::Borrowed(""),
+        limit: None,
+        remaining: None,
+        reset: None,
+    };
+}
+
 /// Of two, the later one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reset {
     pub(super) delay: Duration,
     /// Whether the quota is full then, and not merely usable.
@@ -135,9 +144,8 @@ pub(super) struct Reset {
 
 /// Whose word counts if a dimension has several spellings in one response, from least to most; fact
 /// by fact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Precedence {
-    #[default]
     ResetTime,
     XRateHyphenLimit,
     XRateLimit,
@@ -268,19 +276,28 @@ impl<'a> Limits<'a> {
             self.sources.truncate(MAX_DIMENSIONS - 1);
         }
         self.limits.insert(at, RateLimit::new(name));
-        self.sources.insert(at, Sources::default());
+        self.sources.insert(at, Sources::VACANT);
         Some(at)
     }
 }
 
 /// Whose word the facts about a dimension are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sources {
     limit: Precedence,
     remaining: Precedence,
     reset: Precedence,
     /// Whether there is a field for what remains, readable or not.
     has_remaining: bool,
+}
+
+impl Vacant for Sources {
+    const VACANT: Self = Self {
+        limit: Precedence::ResetTime,
+        remaining: Precedence::ResetTime,
+        reset: Precedence::ResetTime,
+        has_remaining: false,
+    };
 }
 
 /// Takes over a fact from a source that counts more; of one that counts the same, whichever of both

@@ -26,8 +26,8 @@
 //!
 //! - **Waits**: `Retry-After` ([RFC 9110, section 10.2.3]) in seconds, also with a fraction, or as
 //!   a date; the `retry-after-ms`, `x-ms-retry-after-ms` and `x-amz-retry-after` of those to whom
-//!   seconds are too coarse; the `retry_after` and the sentences ("Please try again in 11.054s") of
-//!   JSON error bodies.
+//!   seconds are too coarse; `x-ratelimit-retry-after`; the `retry_after` and the sentences
+//!   ("Please try again in 11.054s") of JSON error bodies.
 //! - **Limits**: `RateLimit-Limit`, `-Remaining` and `-Reset` with and without `X-`, with and
 //!   without a second hyphen, with and without the name of a dimension behind, whether the reset is
 //!   in seconds, a Unix time in seconds or milliseconds, a Go duration or a date.
@@ -108,7 +108,7 @@ pub fn read(
 ) -> Signal {
     let clock = Clock::new(headers, now);
     let mut signal = Signal::default();
-    let mut heard = Heard::into(&mut signal.limits);
+    let mut heard = Heard::within(&mut signal.limits);
     for (name, value) in headers {
         heard.hear(name.as_str(), value.as_bytes(), &clock);
     }
@@ -197,7 +197,7 @@ struct Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
-    fn into(limits: &'a mut Few<RateLimit>) -> Self {
+    fn within(limits: &'a mut Few<RateLimit>) -> Self {
         Self {
             announced: Announced::default(),
             limits: Limits::within(limits),
