@@ -4,4 +4,4 @@
 mod body;
 pub mod signal;
 
-pub use body::{BoxError, Identity, MapBody, MapFn, ReplayBody};
+pub use body::{BoxError, Identity, MapBody, MapFn, ReplayBody, ResponseBody};

@@ -1,24 +1,30 @@
-//! Bodies that can be sent again.
+//! Bodies that can be sent again, and bodies that can be read again.
 //!
 //! Nothing here knows of limits, time or retries: a [`Replayer`] hands out the body of each
-//! attempt.
+//! attempt, a [`RefusalBody`] is read for what it says and given back as it came.
 
 mod error;
 mod exchange;
 mod kept;
 mod map;
 mod reading;
+mod refusal;
 mod replay;
 mod replayer;
+mod response;
 mod source;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use self::replayer::Replayer;
 pub use self::{
     error::BoxError,
     map::{Identity, MapBody, MapFn},
     replay::ReplayBody,
+    response::ResponseBody,
+};
+pub(crate) use self::{
+    refusal::{Refusal, RefusalBody},
+    replayer::Replayer,
 };
 
 use bytes::{Buf, Bytes};
