@@ -11,14 +11,26 @@ use super::{error::BoxError, kept::Kept};
 /// What a body yields.
 pub(super) type Item = Option<Result<Frame<Bytes>, BoxError>>;
 
+/// What an attempt yields.
+pub(super) struct Yield {
+    pub(super) item: Item,
+    /// Whether nothing comes after it.
+    pub(super) last: bool,
+}
+
 /// What an attempt has to do next.
 pub(super) enum Next<B> {
-    /// Yield this; nothing comes after an error or `None`.
-    Yield(Item),
+    Yield(Yield),
     /// Poll this, then settle.
     Read(Pin<Box<B>>),
     /// Wait for an older attempt that is polling the body at this moment.
     Wait,
+}
+
+impl<B> Next<B> {
+    pub(super) fn last(item: Item) -> Self {
+        Self::Yield(Yield { item, last: true })
+    }
 }
 
 /// What a poll of the body gave.

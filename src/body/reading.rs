@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 
 use super::{
     error::{BoxError, Lost},
-    exchange::{Item, Next, Read, Settled},
+    exchange::{Next, Read, Settled, Yield},
     into_bytes,
     source::Source,
 };
@@ -33,7 +33,7 @@ pub(super) fn poll_next<B>(
     source: &Mutex<Source<B>>,
     attempt: u32,
     cx: &mut Context<'_>,
-) -> Poll<Item>
+) -> Poll<Yield>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -41,7 +41,7 @@ where
     loop {
         let next = lock(source).next(attempt);
         match next {
-            Next::Yield(item) => return Poll::Ready(item),
+            Next::Yield(next) => return Poll::Ready(next),
             Next::Wait => {
                 let waker = cx.waker().clone();
                 let waits = lock(source).wait(attempt, waker);
@@ -64,7 +64,9 @@ where
                 }
                 if empty {
                     // Never kept; and to poll again could go on for ever.
-                    return Poll::Ready(Some(Ok(Frame::data(Bytes::new()))));
+                    let item = Some(Ok(Frame::data(Bytes::new())));
+                    let last = lock(source).is_end_stream(attempt);
+                    return Poll::Ready(Yield { item, last });
                 }
             }
         }

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     error::BoxError,
+    exchange::Yield,
     into_bytes,
     reading::{lock, poll_next},
     source::Source,
@@ -92,7 +93,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let item = match &mut this.kind {
+        let Yield { item, last } = match &mut this.kind {
             Kind::Known(bytes) => {
                 let bytes = mem::take(bytes);
                 this.kind = Kind::Ended;
@@ -106,9 +107,10 @@ where
                 );
             }
             Kind::Shared { source, attempt } => ready!(poll_next(source, *attempt, cx)),
-            Kind::Ended => None,
+            Kind::Ended => return Poll::Ready(None),
         };
-        if !matches!(item, Some(Ok(_))) {
+        if last {
+            // So that a body which has said that it is at its end is not superseded after that.
             this.kind = Kind::Ended;
         }
         Poll::Ready(item)

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{
     error::{BoxError, Lost, Superseded},
-    exchange::{Leftover, Next, Read, Settled},
+    exchange::{Leftover, Next, Read, Settled, Yield},
     kept::Kept,
 };
 
@@ -119,19 +119,21 @@ impl<B> Source<B> {
     /// What this attempt has to do next.
     pub(super) fn next(&mut self, attempt: u32) -> Next<B> {
         if self.reader != Some(attempt) {
-            return Next::Yield(Some(Err(Superseded.into())));
+            return Next::last(Some(Err(Superseded.into())));
         }
         if let Some(bytes) = self.next_kept() {
-            return Next::Yield(Some(Ok(Frame::data(bytes))));
+            let item = Some(Ok(Frame::data(bytes)));
+            let last = self.is_end_stream(attempt);
+            return Next::Yield(Yield { item, last });
         }
         match &mut self.end {
             Some(End::Whole(trailers)) => {
                 let sent = mem::replace(&mut self.sent.trailers, true);
                 let trailers = if sent { None } else { trailers.clone() };
-                Next::Yield(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                Next::last(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
             }
             Some(End::Failed(error)) => {
-                Next::Yield(Some(Err(error.take().unwrap_or_else(|| Lost.into()))))
+                Next::last(Some(Err(error.take().unwrap_or_else(|| Lost.into()))))
             }
             None => self.rest.take().map_or(Next::Wait, Next::Read),
         }

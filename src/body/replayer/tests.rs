@@ -132,6 +132,26 @@ fn a_streamed_body_that_tells_its_end_ends_with_its_last_byte() {
 }
 
 #[test]
+fn a_body_at_its_end_is_not_taken_away() {
+    let ends: [fn() -> Step; 3] = [
+        || data("a"),
+        || Step::Trailers(trailers()),
+        || Step::Data(Bytes::new()),
+    ];
+    for end in ends {
+        let script = Script::new([data("b"), end()]).tells_its_end();
+        let mut replayer = Replayer::new(script, CAP);
+        let mut first = replayer.attempt().unwrap();
+        read_some(&mut first, 2);
+        assert!(first.is_end_stream());
+        assert!(replayer.freeze());
+        assert!(first.is_end_stream());
+        assert_eq!(exact(&first), Some(0));
+        assert_eq!(read_all(&mut first), Seen::whole(""));
+    }
+}
+
+#[test]
 fn the_trailers_are_replayed() {
     for script in [
         Script::new([data("a"), Step::Trailers(trailers())]),
