@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body, SizeHint};
+use http_body::Body;
 
 use super::{
     error::BoxError,
@@ -65,16 +65,6 @@ impl<B: Body> Replayer<B> {
         }
         Self {
             content: Content::Once(Box::pin(body)),
-        }
-    }
-
-    /// The size of the body as it said at its start.
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Known(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Once(body) => body.size_hint(),
-            Content::Shared(source) => lock(source).size_hint_at_start(),
-            Content::Gone => SizeHint::default(),
         }
     }
 }
