@@ -108,10 +108,6 @@ impl RateLimit {
     /// its format: the rate is (limit - remaining) / reset. Nowhere else does a response tell.
     ///
     /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the model of an announced bucket")
-    )]
     pub(crate) fn refills_continuously(&self) -> bool {
         self.reset.is_some_and(|reset| reset.to_full)
     }

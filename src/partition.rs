@@ -1,0 +1,304 @@
+//! Which requests count against the same quota.
+//!
+//! By default a partition is an origin (the URI's authority, else the `Host` field) and a
+//! credential: servers count by API key, and a layer may serve many. What is kept of the credential
+//! is a hash of 64 bits under a key that is drawn at random for each layer; the credential itself
+//! is kept nowhere.
+//!
+//! The credential is the `authorization` field if its scheme is `Bearer`, `Basic`, `Token` or
+//! `Key`, else the first of `x-api-key`, `api-key`, `x-goog-api-key`, `private-token` and
+//! `x-auth-token`; beside it count `openai-organization` and `openai-project`. Fields of other
+//! schemes (AWS's `SigV4`, Digest, `OAuth` 1, …) change with every request, and so count as none.
+//!
+//! Where a server counts by more than that, give the layer a function:
+//!
+//! ```
+//! use tower_rate_limit_retry::{RateLimitRetryLayer, partition};
+//!
+//! // OpenAI's limits are per model.
+//! let layer = RateLimitRetryLayer::new().partition_by(partition::by_model);
+//! # let _ = layer;
+//! // One quota for reading and another for writing.
+//! let layer = RateLimitRetryLayer::new().partition_by(|request| {
+//!     let kind = if request.method().is_safe() { "read" } else { "write" };
+//!     partition::by_credential(request).and(kind)
+//! });
+//! # let _ = layer;
+//! ```
+
+use crate::payload::Payload;
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
+use std::{
+    fmt::{self, Write as _},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
+    sync::Arc,
+};
+
+/// Names a quota: requests with equal partitions count against the same one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    label: Arc<str>,
+}
+
+impl Partition {
+    /// A partition of this name. Put nothing secret into it: it appears in logs and in local
+    /// answers.
+    pub fn new(label: impl Into<Arc<str>>) -> Self {
+        Self {
+            label: label.into(),
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.label
+    }
+
+    /// The part of this one that is named `part`.
+    pub fn and(&self, part: impl fmt::Display) -> Self {
+        Self::new(format!("{self} {part}"))
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// What a request is told apart by.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    head: &'a Parts,
+    body: Option<&'a Bytes>,
+    keyed: &'a Keyed,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(head: &'a Parts, body: Option<&'a Bytes>, keyed: &'a Keyed) -> Self {
+        Self { head, body, keyed }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &'a Method {
+        &self.head.method
+    }
+
+    /// The target.
+    pub fn uri(&self) -> &'a Uri {
+        &self.head.uri
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> &'a HeaderMap {
+        &self.head.headers
+    }
+
+    /// The extensions.
+    pub fn extensions(&self) -> &'a Extensions {
+        &self.head.extensions
+    }
+
+    /// The body, if all of it is known before it is sent: so it is for bytes and strings, but not
+    /// for a stream.
+    pub fn body(&self) -> Option<&'a Bytes> {
+        self.body
+    }
+}
+
+/// Says nothing of the request but its method: a target and header fields may be secret.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.head.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// By origin and credential: what the layer does without
+/// [`partition_by`](crate::RateLimitRetryLayer::partition_by).
+pub fn by_credential(request: &Request<'_>) -> Partition {
+    label(request.head, request.keyed)
+}
+
+/// By origin, credential, and the `model` of a JSON body that is known before it is sent.
+///
+/// A body that is a stream, is no JSON object or names no model counts as [`by_credential`] has it.
+pub fn by_model(request: &Request<'_>) -> Partition {
+    let partition = by_credential(request);
+    match request.body.and_then(|body| Payload::read(body).model) {
+        Some(model) => partition.and(model),
+        None => partition,
+    }
+}
+
+/// By origin alone: for servers that count by address, or for a layer that has only one credential.
+pub fn by_origin(request: &Request<'_>) -> Partition {
+    Partition::new(Origin::of(request.head).to_string())
+}
+
+/// A function that names a request's partition.
+pub(crate) type PartitionBy = Arc<dyn Fn(&Request<'_>) -> Partition + Send + Sync>;
+
+/// What stands for a partition in the table: the keyed hash of its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PartitionKey(u64);
+
+/// The random key under which credentials and labels are hashed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keyed(RandomState);
+
+impl Keyed {
+    /// The key of a partition that the user named.
+    pub(crate) fn key(&self, partition: &Partition) -> PartitionKey {
+        self.key_of(|text| text.write_str(partition.as_str()))
+    }
+
+    /// The key of the partition that a request has by default. Needs no allocation, unlike
+    /// [`label`].
+    pub(crate) fn default_key(&self, head: &Parts) -> PartitionKey {
+        self.key_of(|text| write_label(head, self, text))
+    }
+
+    fn key_of(&self, write: impl FnOnce(&mut TextHasher) -> fmt::Result) -> PartitionKey {
+        let mut text = TextHasher {
+            hasher: self.0.build_hasher(),
+            chunk: [0; 64],
+            filled: 0,
+        };
+        // Hashing cannot fail, and neither can the formatting of what labels are made of.
+        let _ = write(&mut text);
+        text.flush();
+        PartitionKey(text.hasher.finish())
+    }
+
+    /// A keyed hash of the credential that a request carries, if it carries any.
+    fn fingerprint(&self, headers: &HeaderMap) -> Option<u64> {
+        const BESIDE: [&str; 2] = ["openai-organization", "openai-project"];
+        let credential = credential(headers);
+        let beside = BESIDE.map(|name| headers.get(name));
+        if credential.is_none() && beside.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut hasher = self.0.build_hasher();
+        credential
+            .map(|(index, value)| (index, value.as_bytes()))
+            .hash(&mut hasher);
+        beside
+            .map(|value| value.map(HeaderValue::as_bytes))
+            .hash(&mut hasher);
+        Some(hasher.finish())
+    }
+}
+
+/// The name of the partition that a request has by default.
+pub(crate) fn label(head: &Parts, keyed: &Keyed) -> Partition {
+    let mut label = String::new();
+    // A `String` takes all that is written to it.
+    let _ = write_label(head, keyed, &mut label);
+    Partition::new(label)
+}
+
+fn write_label(head: &Parts, keyed: &Keyed, text: &mut impl fmt::Write) -> fmt::Result {
+    write!(text, "{}", Origin::of(head))?;
+    match keyed.fingerprint(&head.headers) {
+        Some(fingerprint) => write!(text, "#{fingerprint:016x}"),
+        None => Ok(()),
+    }
+}
+
+/// The credential of a request, and which of the fields it is from.
+fn credential(headers: &HeaderMap) -> Option<(usize, &HeaderValue)> {
+    const FIELDS: [&str; 5] = [
+        "x-api-key",
+        "api-key",
+        "x-goog-api-key",
+        "private-token",
+        "x-auth-token",
+    ];
+    let authorization = headers
+        .get(header::AUTHORIZATION)
+        .filter(|value| is_constant(value));
+    authorization.map(|value| (0, value)).or_else(|| {
+        let mut fields = FIELDS.iter().zip(1..);
+        fields.find_map(|(name, index)| Some((index, headers.get(*name)?)))
+    })
+}
+
+/// Whether the scheme is one whose value is the same in every request.
+fn is_constant(authorization: &HeaderValue) -> bool {
+    let value = authorization.as_bytes();
+    let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
+    ["bearer", "basic", "token", "key"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Where a request goes, without user and password, in lower case.
+enum Origin<'a> {
+    Uri(&'a str, Option<u16>),
+    Host(&'a str),
+    Unknown,
+}
+
+impl<'a> Origin<'a> {
+    fn of(head: &'a Parts) -> Self {
+        if let Some(authority) = head.uri.authority() {
+            let default = match head.uri.scheme_str() {
+                Some("http") => Some(80),
+                Some("https") => Some(443),
+                _ => None,
+            };
+            return Self::Uri(
+                authority.host(),
+                authority.port_u16().filter(|&port| Some(port) != default),
+            );
+        }
+        match head.headers.get(header::HOST).map(HeaderValue::to_str) {
+            Some(Ok(host)) => Self::Host(host),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (host, port) = match *self {
+            Self::Uri(host, port) => (host, port),
+            Self::Host(host) => (host, None),
+            Self::Unknown => ("-", None),
+        };
+        host.chars()
+            .try_for_each(|c| f.write_char(c.to_ascii_lowercase()))?;
+        port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// Hashes text by chunks of a fixed size, so that the hash does not depend on the pieces it is
+/// written in.
+struct TextHasher {
+    hasher: DefaultHasher,
+    chunk: [u8; 64],
+    filled: usize,
+}
+
+impl TextHasher {
+    fn flush(&mut self) {
+        self.hasher.write(&self.chunk[..self.filled]);
+        self.filled = 0;
+    }
+}
+
+impl fmt::Write for TextHasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            if self.filled == self.chunk.len() {
+                self.flush();
+            }
+            self.chunk[self.filled] = byte;
+            self.filled += 1;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! What a request takes from each dimension.
+
+use crate::signal::RateLimit;
+
+/// What one or several requests cost: how many they are, and their tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// Every attempt costs one.
+    pub(crate) requests: u64,
+    /// As the caller says or as is estimated; zero while nothing counts tokens.
+    pub(crate) tokens: u64,
+}
+
+impl Cost {
+    /// Nobody.
+    pub(crate) const NONE: Self = Self {
+        requests: 0,
+        tokens: 0,
+    };
+
+    /// One request of so many tokens.
+    pub(crate) fn of_request(tokens: u64) -> Self {
+        Self {
+            requests: 1,
+            tokens,
+        }
+    }
+
+    /// What a dimension that counts `unit` charges for this.
+    pub(super) fn count(self, unit: Unit) -> u64 {
+        match unit {
+            Unit::Requests => self.requests,
+            Unit::Tokens => self.tokens,
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            tokens: self.tokens.saturating_add(other.tokens),
+        }
+    }
+
+    /// What is left of this without `other`.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(other.requests),
+            tokens: self.tokens.saturating_sub(other.tokens),
+        }
+    }
+}
+
+/// Whether a request is larger than a whole limit that was announced.
+pub(crate) fn exceeds_limit(limits: &[RateLimit], cost: Cost) -> bool {
+    limits.iter().any(|l| {
+        Unit::of(l.dimension()) == Unit::Tokens
+            && l.limit().is_some_and(|limit| cost.tokens > limit)
+    })
+}
+
+/// Whether a refusal is due to the request's size alone: something is left in every dimension, but
+/// not enough tokens for this one.
+pub(crate) fn is_due_to_size(limits: &[RateLimit], cost: Cost) -> bool {
+    let is_short = |l: &RateLimit| {
+        Unit::of(l.dimension()) == Unit::Tokens
+            && l.remaining()
+                .is_some_and(|remaining| remaining < cost.tokens)
+    };
+    limits.iter().all(|l| l.remaining() != Some(0)) && limits.iter().any(is_short)
+}
+
+/// What a dimension counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Requests,
+    Tokens,
+}
+
+impl Unit {
+    /// By its name: `tokens`, `input-tokens`, `tokens-minute`, `tokens_usage_based` count tokens,
+    /// all others requests.
+    pub(super) fn of(dimension: &str) -> Self {
+        if dimension.contains("token") {
+            Self::Tokens
+        } else {
+            Self::Requests
+        }
+    }
+}

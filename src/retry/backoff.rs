@@ -1,0 +1,86 @@
+//! The delay after a refusal that does not say how long to wait.
+
+use crate::error::ConfigError;
+use std::time::Duration;
+
+/// Doubles with each refusal in a row, up to a maximum; a random share of up to a quarter is added,
+/// never taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    initial: Duration,
+    max: Duration,
+}
+
+/// The share of a delay that is added at random: enough to part clients that were refused together.
+const JITTER_RATIO: f64 = 0.25;
+
+impl Backoff {
+    /// From `initial`, doubling, to `max`.
+    pub(crate) fn new(initial: Duration, max: Duration) -> Result<Self, ConfigError> {
+        if initial.is_zero() {
+            return Err(ConfigError::zero_backoff());
+        }
+        if max < initial {
+            return Err(ConfigError::backoff_order(initial, max));
+        }
+        Ok(Self { initial, max })
+    }
+
+    /// The delay after so many refusals in a row; `random_ratio` from 0.0 to 1.0.
+    pub(crate) fn delay(&self, refusals: u32, random_ratio: f64) -> Duration {
+        let doublings = refusals.saturating_sub(1).min(31);
+        let delay = self.initial.saturating_mul(1 << doublings).min(self.max);
+        let jitter = delay.as_nanos() as f64 * JITTER_RATIO * random_ratio.clamp(0.0, 1.0);
+        // The conversion saturates, and a NaN would be zero.
+        delay.saturating_add(Duration::from_nanos(jitter as u64))
+    }
+}
+
+impl Default for Backoff {
+    /// Half a second, as the SDKs of the large APIs begin, up to half a minute: ten retries then
+    /// outlast the minute that most limits are counted by.
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(500),
+            max: Duration::from_secs(30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_up_to_the_maximum() {
+        let backoff = Backoff::default();
+        let delays: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0.0).as_millis()).collect();
+        assert_eq!(
+            delays,
+            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
+        );
+        assert_eq!(backoff.delay(u32::MAX, 0.0), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn jitter_only_adds() {
+        let backoff = Backoff::default();
+        for (random_ratio, expected) in
+            [(0.0, 500), (0.5, 562), (1.0, 625), (7.0, 625), (-1.0, 500)]
+        {
+            assert_eq!(backoff.delay(1, random_ratio).as_millis(), expected);
+        }
+    }
+
+    #[test]
+    fn huge_delays_saturate() {
+        let backoff = Backoff::new(Duration::MAX, Duration::MAX).unwrap();
+        assert_eq!(backoff.delay(40, 1.0), Duration::MAX);
+    }
+
+    #[test]
+    fn zero_and_disorder_are_refused() {
+        assert!(Backoff::new(Duration::ZERO, Duration::from_secs(1)).is_err());
+        assert!(Backoff::new(Duration::from_secs(2), Duration::from_secs(1)).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether a refused request is sent again, and after which delay: a pure rule that sees every
+//! refusal.
+
+mod backoff;
+
+pub(crate) use backoff::Backoff;
+
+use crate::{report::StopReason, signal::Signal};
+use http::{HeaderMap, Method, StatusCode};
+use std::time::Duration;
+
+/// A floor below hints that have proved too short grows to this and no further: a server that keeps
+/// on saying "now" is asked once a second at most, and one whose hints are seconds is taken at its
+/// word.
+const MAX_FLOOR: Duration = Duration::from_secs(1);
+
+/// All that the decision depends on.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a> {
+    /// What the server said.
+    pub(crate) signal: &'a Signal,
+    /// Which attempt was refused, counted from 1.
+    pub(crate) attempt: u32,
+    /// How many times in a row the partition has refused, this time included.
+    pub(crate) refusals: u32,
+    /// From 0.0 to 1.0; the random share of a backoff.
+    pub(crate) random_ratio: f64,
+    /// Whether every byte of the request's body is still to be had.
+    pub(crate) can_replay: bool,
+    /// Whether sending the request twice does no harm, should the server have done the work after
+    /// all.
+    pub(crate) is_repeatable: bool,
+    /// Whether the request costs more than the whole limit, as far as we can tell.
+    pub(crate) is_oversized: bool,
+    /// The time until the deadline, if there is one.
+    pub(crate) time_left: Option<Duration>,
+}
+
+/// The limits that the user set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) max_retries: u32,
+    pub(crate) max_delay: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+/// What to do with a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Give it back. The partition is held back for `delay` all the same, unless the refusal
+    /// concerns this request alone.
+    Return {
+        reason: StopReason,
+        delay: Option<Duration>,
+    },
+    /// Send the request again after `delay`, and nothing else before.
+    Retry { delay: Duration },
+}
+
+impl Policy {
+    /// What to do with a refusal.
+    pub(crate) fn decide(&self, refusal: &Refusal<'_>) -> Decision {
+        if refusal.signal.is_terminal() || refusal.is_oversized {
+            return Decision::Return {
+                reason: StopReason::NotRetryable,
+                delay: None,
+            };
+        }
+        let delay = self.delay(refusal);
+        let reason = if refusal.attempt > self.max_retries {
+            StopReason::MaxRetries
+        } else if !refusal.can_replay {
+            StopReason::BodyNotReplayable
+        } else if !refusal.is_repeatable {
+            StopReason::NotIdempotent
+        } else if delay > self.max_delay {
+            StopReason::MaxDelay
+        } else if refusal.time_left.is_some_and(|left| delay >= left) {
+            StopReason::Deadline
+        } else {
+            return Decision::Retry { delay };
+        };
+        Decision::Return {
+            reason,
+            delay: Some(delay),
+        }
+    }
+
+    /// As long as the server asked for; without a hint, or where hints of nearly nothing have
+    /// proved too short before, as long as the backoff says.
+    fn delay(&self, refusal: &Refusal<'_>) -> Duration {
+        match refusal.signal.wait() {
+            Some(wait) if refusal.refusals > 1 => wait.max(
+                self.backoff
+                    .delay(refusal.refusals - 1, refusal.random_ratio)
+                    .min(MAX_FLOOR),
+            ),
+            Some(wait) => wait,
+            None => self.backoff.delay(refusal.refusals, refusal.random_ratio),
+        }
+    }
+}
+
+/// Whether a request may be sent again after this refusal without doing its work twice.
+///
+/// 429 and its kin say that the work was not done; so whatever the method, it can be sent again. A
+/// 5xx does not say so: it may come from a gateway behind which the work goes on. 529 is a 429 of
+/// another name.
+pub(crate) fn is_repeatable(status: StatusCode, method: &Method, headers: &HeaderMap) -> bool {
+    let says_not_done = status.is_client_error() || status.as_u16() == 529;
+    says_not_done || method.is_idempotent() || headers.contains_key("idempotency-key")
+}
