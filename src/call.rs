@@ -1,0 +1,360 @@
+//! What one call knows and decides between its attempts: everything but the waiting itself.
+
+use crate::{
+    BoxError, answer,
+    body::{MapBody, ReplayBody, Replayer, ResponseBody},
+    layer::Config,
+    limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn},
+    observe,
+    options::RequestOptions,
+    payload,
+    quota::{after, exceeds_limit, is_due_to_size},
+    refusal::{Kept, Moment, READING_TIME, Refusal, answered_by_us, is_refusal},
+    report::{Attempt, RetryReport, StopReason},
+    retry::{self, Decision, Policy},
+    signal::{self, Signal},
+};
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body::Body;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// One call's own state.
+pub(crate) struct Call<M, B, ResB: Body> {
+    head: Parts,
+    body: Replayer<B>,
+    map_body: M,
+    caller: Caller,
+    policy: Policy,
+    deadline: Option<Instant>,
+    /// What the request costs, if the caller says so.
+    tokens: Option<u64>,
+    attempts: u32,
+    /// How long the call was held back, and since when it is again.
+    waited: Duration,
+    waiting_since: Option<Instant>,
+    /// The refusal that is being read.
+    refusal: Option<Box<Refusal<ResB>>>,
+    /// What is left of the last refusal while the call waits to be sent again.
+    kept: Kept,
+}
+
+/// What to do with a service that is ready.
+pub(crate) enum Next<T> {
+    Send(Request<T>),
+    /// The turn was lost.
+    Wait,
+    GiveUp(GivenUp),
+}
+
+impl<M, B, ResB> Call<M, B, ResB>
+where
+    M: MapBody<ReplayBody<B>>,
+    B: Body,
+    B::Error: Into<BoxError>,
+    ResB: Body,
+{
+    pub(crate) fn new(
+        request: Request<B>,
+        config: &Config,
+        limiter: &Limiter,
+        map_body: M,
+    ) -> Self {
+        let now = Instant::now();
+        let (head, body) = request.into_parts();
+        let body = Replayer::new(body, config.max_replay);
+        let unset = RequestOptions::new();
+        let options = head.extensions.get::<RequestOptions>().unwrap_or(&unset);
+        let partition = options.partition.as_ref();
+        let gate = limiter.gate(&head, &body, partition, config.partition_by.as_ref());
+        let max_retries = options.max_retries.unwrap_or(config.policy.max_retries);
+        let policy = Policy {
+            max_retries,
+            ..config.policy
+        };
+        let deadline = options
+            .deadline
+            .or(config.deadline)
+            .and_then(|deadline| now.checked_add(deadline));
+        let bounds = Bounds {
+            deadline,
+            max_delay: policy.max_delay,
+            max_waiting: config.max_waiting,
+        };
+        let tokens = options.tokens;
+        let cost = payload::cost(tokens, &body, gate.counts_tokens());
+        let caller = Caller::arrive(gate, now, options.head_start, cost, bounds);
+        Self {
+            head,
+            body,
+            map_body,
+            caller,
+            policy,
+            deadline,
+            tokens,
+            attempts: 0,
+            waited: Duration::ZERO,
+            waiting_since: None,
+            refusal: None,
+            kept: Kept::Nothing,
+        }
+    }
+
+    /// The first attempt, if the partition is open and nobody older waits.
+    pub(crate) fn send_at_once(&mut self) -> Option<Request<M::Out>> {
+        if self.caller.is_in_flight() {
+            return self.request();
+        }
+        observe::queued(self.caller.gate().partition());
+        self.waiting_since = Some(Instant::now());
+        None
+    }
+
+    /// Waits for the turn.
+    pub(crate) fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<Turn> {
+        self.caller.poll_turn(cx, timer)
+    }
+
+    /// Waits until the time is up for a service that does not become ready.
+    pub(crate) fn poll_deadline(
+        &self,
+        cx: &mut Context<'_>,
+        mut timer: Pin<&mut Option<Sleep>>,
+    ) -> Poll<GivenUp> {
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        if let Some(sleep) = timer.as_mut().as_pin_mut() {
+            ready!(sleep.poll(cx));
+        }
+        Poll::Ready(GivenUp::now(StopReason::Deadline, deadline))
+    }
+
+    /// The service is ready and the turn has come: the next attempt, unless the turn was lost
+    /// meanwhile.
+    pub(crate) fn next(&mut self) -> Next<M::Out> {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return Next::GiveUp(GivenUp::now(StopReason::Deadline, now));
+        }
+        if !self.caller.confirm(now) {
+            return Next::Wait;
+        }
+        self.waited(now);
+        match self.request() {
+            Some(request) => Next::Send(request),
+            None => Next::GiveUp(GivenUp::now(StopReason::BodyNotReplayable, now)),
+        }
+    }
+
+    /// The inner service has answered; `None` if that is a refusal whose body is to be read.
+    pub(crate) fn hear<E>(
+        &mut self,
+        response: Result<Response<ResB>, E>,
+    ) -> Option<Result<Response<ResponseBody<ResB>>, E>> {
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Some(Err(self.fail(error))),
+        };
+        let heard = Moment::now();
+        let signal = signal::read(response.status(), response.headers(), None, heard.on);
+        if !is_refusal(&response, &signal) {
+            return Some(Ok(self.pass_on(response, &signal, heard.at)));
+        }
+        let decision = self.decide(response.status(), &signal, heard.at);
+        match decision {
+            // Nothing that the body could say would change this.
+            Decision::Return { reason, delay } if delay.is_none() || signal.wait().is_some() => {
+                let lesson = match self.holds_back(&signal, delay) {
+                    Some(delay) => Lesson::Refused {
+                        until: after(heard.at, delay),
+                    },
+                    None => Lesson::Nothing,
+                };
+                self.caller.answered(heard.at, signal.limits(), lesson);
+                Some(Ok(self.give_back(response.map(ResponseBody::inner), reason)))
+            }
+            _ => {
+                let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
+                let lesson = Lesson::Reading { until };
+                self.caller.answered(heard.at, signal.limits(), lesson);
+                self.waiting_since = Some(heard.at);
+                self.refusal = Some(Box::new(Refusal::new(response, heard)));
+                None
+            }
+        }
+    }
+
+    /// Reads the refusal's body as far as it will be read.
+    pub(crate) fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.refusal {
+            Some(refusal) => refusal.poll_read(cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// What has been read says what to do: the refusal, if it is given back; `None` if the request
+    /// is to be sent again.
+    pub(crate) fn understand(&mut self) -> Option<Response<ResponseBody<ResB>>> {
+        let refusal = self
+            .refusal
+            .take()
+            .expect("a refusal is read before it is understood");
+        let (heard, status) = (refusal.heard, refusal.status());
+        let signal = refusal.signal();
+        let mut decision = self.decide(status, &signal, heard.at);
+        if let Decision::Retry { delay } = decision {
+            // From here on no earlier attempt reads the request's body: what it read would be lost
+            // to the next one.
+            if !self.body.freeze() {
+                let (reason, delay) = (StopReason::BodyNotReplayable, Some(delay));
+                decision = Decision::Return { reason, delay };
+            }
+        }
+        match decision {
+            Decision::Return { reason, delay } => {
+                self.hold_back(status, self.holds_back(&signal, delay), heard.at);
+                self.waiting_since = None;
+                Some(self.give_back(refusal.into_response(), reason))
+            }
+            Decision::Retry { delay } => {
+                self.hold_back(status, self.holds_back(&signal, Some(delay)), heard.at);
+                observe::retry_scheduled(self.caller.gate().partition(), self.attempts, delay);
+                let counts_tokens = self.caller.gate().counts_tokens();
+                let cost = payload::cost(self.tokens, &self.body, counts_tokens);
+                self.caller
+                    .queue_again(Instant::now(), cost, after(heard.at, delay));
+                self.kept = Kept::of(*refusal);
+                None
+            }
+        }
+    }
+
+    /// The end of a call that could not be sent, or not again: the refusal that came before, or an
+    /// answer of our own.
+    pub(crate) fn give_up(&mut self, given_up: &GivenUp) -> Response<ResponseBody<ResB>> {
+        let now = Moment::now();
+        self.waited(now.at);
+        self.caller.leave();
+        self.body.release();
+        let refused = match self.kept.take() {
+            Kept::Whole(refusal) => {
+                return self.give_back(refusal.map(ResponseBody::from), given_up.reason);
+            }
+            Kept::Status(status) => Some(status),
+            Kept::Nothing => None,
+        };
+        let partition = self.caller.gate().partition();
+        observe::answered_locally(partition, given_up);
+        answer::too_many_requests(partition, given_up, refused, now, self.report())
+    }
+
+    /// The inner service has failed, and its error is the end of the call.
+    pub(crate) fn fail<E>(&mut self, error: E) -> E {
+        self.caller.leave();
+        self.body.release();
+        error
+    }
+
+    /// The next attempt's request; `None` if its body cannot be sent from the first byte.
+    fn request(&mut self) -> Option<Request<M::Out>> {
+        let body = self.body.attempt()?;
+        self.attempts += 1;
+        let mut request = Request::from_parts(self.head.clone(), self.map_body.map_body(body));
+        if self.attempts > 1 {
+            request.extensions_mut().insert(Attempt::new(self.attempts));
+        }
+        Some(request)
+    }
+
+    fn decide(&self, status: StatusCode, signal: &Signal, heard_at: Instant) -> Decision {
+        let episode = self.caller.episode();
+        let time_left = |deadline: Instant| deadline.saturating_duration_since(heard_at);
+        self.policy.decide(&retry::Refusal {
+            signal,
+            attempt: self.attempts,
+            refusals: episode.refusals,
+            random_ratio: episode.random_ratio,
+            can_replay: self.body.can_replay(),
+            is_repeatable: retry::is_repeatable(status, &self.head.method, &self.head.headers),
+            is_oversized: exceeds_limit(signal.limits(), self.caller.cost()),
+            time_left: self.deadline.map(time_left),
+        })
+    }
+
+    /// How long a refusal holds all others back: a request that is larger than what is left has to
+    /// wait, and smaller ones have not.
+    fn holds_back(&self, signal: &Signal, delay: Option<Duration>) -> Option<Duration> {
+        delay.filter(|_| !is_due_to_size(signal.limits(), self.caller.cost()))
+    }
+
+    /// Tells the partition what the whole refusal means for all.
+    fn hold_back(&mut self, status: StatusCode, delay: Option<Duration>, heard_at: Instant) {
+        let until = delay.map(|delay| after(heard_at, delay));
+        let is_new = self.caller.understood(Instant::now(), until);
+        if let Some(delay) = delay.filter(|_| is_new) {
+            observe::paused(self.caller.gate().partition(), status, delay);
+        }
+    }
+
+    /// The answer is no refusal, and goes to the caller as it is.
+    fn pass_on(
+        &mut self,
+        response: Response<ResB>,
+        signal: &Signal,
+        heard_at: Instant,
+    ) -> Response<ResponseBody<ResB>> {
+        if answered_by_us(&response) {
+            self.caller.leave();
+        } else {
+            let served = !response.status().is_server_error();
+            let lesson = if served {
+                Lesson::Served
+            } else {
+                Lesson::Nothing
+            };
+            self.caller.answered(heard_at, signal.limits(), lesson);
+        }
+        self.body.release();
+        let mut response = response.map(ResponseBody::inner);
+        if self.attempts > 1 || !self.waited.is_zero() {
+            response.extensions_mut().insert(self.report());
+        }
+        response
+    }
+
+    fn give_back(
+        &mut self,
+        mut response: Response<ResponseBody<ResB>>,
+        reason: StopReason,
+    ) -> Response<ResponseBody<ResB>> {
+        observe::gave_back(self.caller.gate().partition(), self.attempts, reason);
+        self.body.release();
+        let report = self.report().stopped(reason);
+        response.extensions_mut().insert(report);
+        response
+    }
+
+    fn report(&self) -> RetryReport {
+        RetryReport::new(self.attempts, self.waited)
+    }
+
+    /// The call is no longer held back.
+    fn waited(&mut self, now: Instant) {
+        if let Some(since) = self.waiting_since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+    }
+}

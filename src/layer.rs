@@ -1,0 +1,229 @@
+//! The layer: configuration, and the state that all its services share.
+
+use crate::{
+    body::{Identity, MapFn},
+    error::ConfigError,
+    limiter::Limiter,
+    partition::{Partition, PartitionBy, Request},
+    retry::{Backoff, Policy},
+    service::RateLimitRetry,
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tower_layer::Layer;
+
+/// Makes any HTTP service a good citizen of a rate-limited API.
+///
+/// It reads what the server says about its limits, holds all callers of a quota back together,
+/// sends a refused request again when the server will say yes, and gives the answer back as it
+/// came. The defaults need no configuration.
+///
+/// The layer is its own builder. Its clones, and all services made from it and from them, share one
+/// limiter: make one layer for each quota, or one for the whole program, and clone it.
+///
+/// ```
+/// use http_body_util::Full;
+/// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+/// use tower::{Service, ServiceBuilder, ServiceExt};
+/// use tower_rate_limit_retry::RateLimitRetryLayer;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut client = ServiceBuilder::new()
+///     .layer(RateLimitRetryLayer::new())
+///     .concurrency_limit(16)
+///     .service(Client::builder(TokioExecutor::new()).build_http());
+///
+/// let request = http::Request::get("http://api.example.com/").body(Full::<bytes::Bytes>::default())?;
+/// let response = client.ready().await?.call(request).await?;
+/// # let _ = response;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RateLimitRetryLayer<M = Identity> {
+    config: Arc<Config>,
+    limiter: Arc<Limiter>,
+    map_body: M,
+}
+
+/// What the setters set.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) enabled: bool,
+    pub(crate) policy: Policy,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_replay: usize,
+    pub(crate) partition_by: Option<PartitionBy>,
+}
+
+impl RateLimitRetryLayer {
+    /// A layer with the defaults, and with nothing known of any server.
+    pub fn new() -> Self {
+        Self {
+            config: Arc::new(Config::default()),
+            limiter: Arc::default(),
+            map_body: Identity,
+        }
+    }
+}
+
+impl Default for RateLimitRetryLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M> RateLimitRetryLayer<M> {
+    /// Whether the layer does anything at all; `false` keeps the types and passes everything
+    /// through.
+    ///
+    /// Default: `true`.
+    pub fn enabled(self, enabled: bool) -> Self {
+        self.with(|config| config.enabled = enabled)
+    }
+
+    /// How often a refused request is sent again at the most. Zero: a refusal is given back, and
+    /// still holds back all others of its quota.
+    ///
+    /// Default: 10. With one queue in front of the server a second refusal of the same request is
+    /// rare; ten outlast a minute of refusals that give no hint.
+    pub fn max_retries(self, max_retries: u32) -> Self {
+        self.with(|config| config.policy.max_retries = max_retries)
+    }
+
+    /// The longest single wait that is sat out. A refusal that asks for more is given back at once,
+    /// never retried early; and so long as the partition is closed for longer, other calls are
+    /// answered locally at once.
+    ///
+    /// Default: 5 minutes. Limits by the minute and small buckets reopen within three; whether to
+    /// sit out an hour or a day is for the program to say.
+    pub fn max_delay(self, max_delay: Duration) -> Self {
+        self.with(|config| config.policy.max_delay = max_delay)
+    }
+
+    /// How long after `call` the last attempt may start. A call that cannot be sent by then ends as
+    /// soon as that is known: with the server's refusal if there was one, else with a local 429.
+    ///
+    /// An attempt that has started is not cut short: that is for a timeout layer below (one
+    /// attempt) or above (the whole). Default: none.
+    /// [`RequestOptions::deadline`](crate::RequestOptions::deadline) sets it for one request.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        self.with(|config| config.deadline = Some(deadline))
+    }
+
+    /// How many calls may wait in each partition; one more is answered locally with a 429. Zero: no
+    /// new call waits, but those that were refused and are to be sent again still do.
+    ///
+    /// Default: 10,000, a few megabytes of requests.
+    pub fn max_waiting(self, max_waiting: usize) -> Self {
+        self.with(|config| config.max_waiting = max_waiting)
+    }
+
+    /// The delay after a refusal without a hint: `initial` after the first, doubled after each one
+    /// that follows in the same partition, up to `max`. A random share of up to a quarter is added.
+    ///
+    /// Default: 500 ms to 30 s, so that ten retries outlast the minute that most limits are counted
+    /// by.
+    ///
+    /// # Errors
+    ///
+    /// If `initial` is zero, or `max` is less.
+    pub fn backoff(self, initial: Duration, max: Duration) -> Result<Self, ConfigError> {
+        let backoff = Backoff::new(initial, max)?;
+        Ok(self.with(|config| config.policy.backoff = backoff))
+    }
+
+    /// How many bytes of a request's body are kept so that it can be sent again. A larger one is
+    /// sent once, and its answer comes back as it is.
+    ///
+    /// Default: 1 MiB, more than any prompt, less than an upload. Bodies of bytes that are known
+    /// before they are sent are shared and not copied.
+    pub fn max_replay(self, bytes: usize) -> Self {
+        self.with(|config| config.max_replay = bytes)
+    }
+
+    /// Which quota a request counts against.
+    ///
+    /// Default: [`partition::by_credential`](crate::partition::by_credential).
+    pub fn partition_by(
+        self,
+        partition: impl Fn(&Request<'_>) -> Partition + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|config| config.partition_by = Some(Arc::new(partition)))
+    }
+
+    /// Turns the body of each attempt into the type that the inner service takes, for services that
+    /// take only one.
+    ///
+    /// ```
+    /// use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+    /// use tower_rate_limit_retry::{BoxError, RateLimitRetryLayer, ReplayBody};
+    ///
+    /// let layer = RateLimitRetryLayer::new()
+    ///     .map_body(|body: ReplayBody<Full<bytes::Bytes>>| UnsyncBoxBody::<bytes::Bytes, BoxError>::new(body));
+    /// # let _ = layer;
+    /// ```
+    pub fn map_body<F>(self, f: F) -> RateLimitRetryLayer<MapFn<F>> {
+        RateLimitRetryLayer {
+            config: self.config,
+            limiter: self.limiter,
+            map_body: MapFn::new(f),
+        }
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Config)) -> Self {
+        set(Arc::make_mut(&mut self.config));
+        self
+    }
+}
+
+impl<S, M: Clone> Layer<S> for RateLimitRetryLayer<M> {
+    type Service = RateLimitRetry<S, M>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RateLimitRetry::new(
+            inner,
+            Arc::clone(&self.config),
+            Arc::clone(&self.limiter),
+            self.map_body.clone(),
+        )
+    }
+}
+
+impl<M> fmt::Debug for RateLimitRetryLayer<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitRetryLayer")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let policy = Policy {
+            max_retries: 10,
+            max_delay: Duration::from_secs(300),
+            backoff: Backoff::default(),
+        };
+        Self {
+            enabled: true,
+            policy,
+            deadline: None,
+            max_waiting: 10_000,
+            max_replay: 1024 * 1024,
+            partition_by: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("enabled", &self.enabled)
+            .field("policy", &self.policy)
+            .field("deadline", &self.deadline)
+            .field("max_waiting", &self.max_waiting)
+            .field("max_replay", &self.max_replay)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,67 @@
+//! Who waits and in what order: one model per partition behind a lock, and a queue in order of
+//! arrival.
+//!
+//! The state that calls share lives here, behind the one `Arc<Limiter>` of the layer: a table of
+//! partitions, each a [`Gate`] with its [`Quota`](crate::quota::Quota) and its queue. A call holds
+//! a [`Caller`], which is its place in all of it and takes itself out wherever it is dropped.
+
+mod caller;
+mod gate;
+mod queue;
+
+pub(crate) use caller::{Bounds, Caller, GivenUp, Lesson, Turn};
+pub(crate) use gate::Gate;
+
+use crate::{
+    body::Replayer,
+    partition::{self, Keyed, Partition, PartitionBy, PartitionKey},
+};
+use http::request::Parts;
+use http_body::Body;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// All partitions that one layer, its clones and its services have seen.
+#[derive(Debug, Default)]
+pub(crate) struct Limiter {
+    /// What turns credentials and labels into keys: random for each limiter.
+    keyed: Keyed,
+    gates: Mutex<HashMap<PartitionKey, Arc<Gate>>>,
+}
+
+impl Limiter {
+    /// The gate of the partition that a request belongs to: as it says itself, as the user's
+    /// function says, or by its origin and credential.
+    pub(crate) fn gate<B: Body>(
+        &self,
+        head: &Parts,
+        body: &Replayer<B>,
+        partition: Option<&Partition>,
+        partition_by: Option<&PartitionBy>,
+    ) -> Arc<Gate> {
+        let by_function = |partition_by: &PartitionBy| {
+            let body = body.known_bytes();
+            partition_by(&partition::Request::new(head, body.as_ref(), &self.keyed))
+        };
+        let named = partition.cloned().or_else(|| partition_by.map(by_function));
+        match named {
+            Some(named) => self.get_or_insert(self.keyed.key(&named), || named),
+            None => self.get_or_insert(self.keyed.default_key(head), || {
+                partition::label(head, &self.keyed)
+            }),
+        }
+    }
+
+    /// `label` is asked for only where the partition is new.
+    fn get_or_insert(&self, key: PartitionKey, label: impl FnOnce() -> Partition) -> Arc<Gate> {
+        // Nothing that can panic runs under this lock but the allocator; a table is whole after any
+        // of its steps.
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gate = gates
+            .entry(key)
+            .or_insert_with(|| Arc::new(Gate::new(label())));
+        Arc::clone(gate)
+    }
+}

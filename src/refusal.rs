@@ -1,0 +1,129 @@
+//! A refusal: read for what it says, and kept in case it has to be given back.
+
+use crate::{
+    body::{self, RefusalBody, ResponseBody},
+    quota::after,
+    report::RetryReport,
+    signal::{self, Signal},
+};
+use http::{Response, StatusCode, response::Parts};
+use http_body::Body;
+use std::{
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How much of a refusal's body is read: far more than any explanation, little enough for thousands
+/// at once.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// How long a refusal's body is read: a few round trips, and no longer than anybody would notice.
+pub(crate) const READING_TIME: Duration = Duration::from_millis(250);
+
+/// When an answer arrived, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    pub(crate) on: SystemTime,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            on: SystemTime::now(),
+        }
+    }
+}
+
+/// A refusal whose body is being read.
+pub(crate) struct Refusal<B: Body> {
+    head: Parts,
+    body: RefusalBody<B>,
+    pub(crate) heard: Moment,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<B: Body> Refusal<B> {
+    pub(crate) fn new(response: Response<B>, heard: Moment) -> Self {
+        let (head, body) = response.into_parts();
+        let body = RefusalBody::new(body, MAX_BYTES);
+        Self {
+            head,
+            body,
+            heard,
+            timer: None,
+        }
+    }
+
+    /// Reads until the end, the limit of bytes or that of time.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.body.poll_read(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let until = after(self.heard.at, READING_TIME);
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        timer.as_mut().poll(cx)
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// What it says, as far as it has been read.
+    pub(crate) fn signal(&self) -> Signal {
+        let body = self.body.bytes();
+        signal::read(self.head.status, &self.head.headers, body, self.heard.on)
+    }
+
+    /// As it came: what was read, and then the rest.
+    pub(crate) fn into_response(self) -> Response<ResponseBody<B>> {
+        Response::from_parts(self.head, self.body.into_body())
+    }
+}
+
+/// What is left of the last refusal while a call waits to be sent again: nothing that would hold a
+/// connection.
+pub(crate) enum Kept {
+    /// There was none.
+    Nothing,
+    /// All of it.
+    Whole(Box<Response<body::Refusal>>),
+    /// Its status; its body was not read to the end.
+    Status(StatusCode),
+}
+
+impl Kept {
+    pub(crate) fn of<B: Body>(refusal: Refusal<B>) -> Self {
+        let head = refusal.head;
+        match refusal.body.kept() {
+            Some(body) => Self::Whole(Box::new(Response::from_parts(head, body))),
+            None => Self::Status(head.status),
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        mem::replace(self, Self::Nothing)
+    }
+}
+
+/// Whether the answer is one that a rate limit has given.
+pub(crate) fn is_refusal<B>(response: &Response<B>, signal: &Signal) -> bool {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let says_so = signal.is_throttle() || matches!(status.as_u16(), 429 | 529);
+    is_error && says_so && !answered_by_us(response)
+}
+
+/// Whether another layer of ours, further in, has answered in the server's place: that is no news
+/// of the server.
+pub(crate) fn answered_by_us<B>(response: &Response<B>) -> bool {
+    let report = response.extensions().get::<RetryReport>();
+    report.is_some_and(RetryReport::answered_locally)
+}

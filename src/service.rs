@@ -1,0 +1,104 @@
+//! The service: where a call begins.
+
+use crate::{
+    BoxError,
+    body::{Identity, MapBody, ReplayBody, Replayer, ResponseBody},
+    call::Call,
+    future::ResponseFuture,
+    layer::Config,
+    limiter::Limiter,
+};
+use http::{Request, Response};
+use http_body::Body;
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_service::Service;
+
+/// The service that [`RateLimitRetryLayer`](crate::RateLimitRetryLayer) makes of another.
+///
+/// Its readiness is that of the inner service, so back-pressure reaches the caller. The inner
+/// service is given `http::Request<ReplayBody<B>>`, or what `map_body` makes of it.
+#[derive(Clone)]
+pub struct RateLimitRetry<S, M = Identity> {
+    inner: S,
+    config: Arc<Config>,
+    limiter: Arc<Limiter>,
+    map_body: M,
+}
+
+impl<S, M> RateLimitRetry<S, M> {
+    pub(crate) fn new(inner: S, config: Arc<Config>, limiter: Arc<Limiter>, map_body: M) -> Self {
+        Self {
+            inner,
+            config,
+            limiter,
+            map_body,
+        }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, M, B, ResB> Service<Request<B>> for RateLimitRetry<S, M>
+where
+    S: Service<Request<M::Out>, Response = Response<ResB>> + Clone,
+    M: MapBody<ReplayBody<B>> + Clone,
+    B: Body,
+    B::Error: Into<BoxError>,
+    ResB: Body,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, M, B, ResB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let unready = self.inner.clone();
+        let mut service = mem::replace(&mut self.inner, unready);
+        if !self.config.enabled {
+            let request = request.map(|body| {
+                let body = Replayer::passthrough(body).attempt().unwrap_or_default();
+                self.map_body.map_body(body)
+            });
+            let future = service.call(request);
+            return ResponseFuture::passthrough(future);
+        }
+        let mut call = Call::new(request, &self.config, &self.limiter, self.map_body.clone());
+        if let Some(first) = call.send_at_once() {
+            let future = service.call(first);
+            return ResponseFuture::calling(service, call, future);
+        }
+        // What the readied service holds, such as a permit, is free for others while this call
+        // waits.
+        drop(service);
+        ResponseFuture::waiting(self.inner.clone(), call)
+    }
+}
+
+impl<S: fmt::Debug, M> fmt::Debug for RateLimitRetry<S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitRetry")
+            .field("inner", &self.inner)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
