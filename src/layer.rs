@@ -203,7 +203,7 @@ impl Default for Config {
         let policy = Policy {
             max_retries: 10,
             max_delay: Duration::from_secs(300),
-            backoff: Backoff::default(),
+            backoff: Backoff::DEFAULT,
         };
         Self {
             enabled: true,

@@ -302,3 +302,174 @@ impl fmt::Write for TextHasher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(uri: &str, fields: &[(&'static str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn labels(keyed: &Keyed, heads: &[Parts]) -> Vec<String> {
+        let label = |head| label(head, keyed).to_string();
+        heads.iter().map(label).collect()
+    }
+
+    #[test]
+    fn an_origin_is_its_host_and_the_port_that_is_not_the_schemes() {
+        let cases = [
+            ("https://api.example.com/v1?key=secret", "api.example.com"),
+            ("https://API.Example.com:443/", "api.example.com"),
+            ("http://api.example.com:443/", "api.example.com:443"),
+            ("http://api.example.com:80/", "api.example.com"),
+            (
+                "http://user:password@api.example.com:8080/",
+                "api.example.com:8080",
+            ),
+            ("http://[::1]:8080/", "[::1]:8080"),
+            ("/v1/models", "-"),
+        ];
+        for (uri, expected) in cases {
+            assert_eq!(
+                labels(&Keyed::default(), &[head(uri, &[])]),
+                [expected],
+                "{uri}"
+            );
+        }
+        let by_host = head("/v1/models", &[("host", "Api.Example.com:8080")]);
+        assert_eq!(
+            labels(&Keyed::default(), &[by_host]),
+            ["api.example.com:8080"]
+        );
+    }
+
+    #[test]
+    fn credentials_tell_partitions_apart() {
+        let same = |a: &[(&'static str, &str)], b: &[(&'static str, &str)]| {
+            let keyed = Keyed::default();
+            let (a, b) = (head("http://a/1", a), head("http://a/2", b));
+            assert_eq!(
+                keyed.default_key(&a) == keyed.default_key(&b),
+                label(&a, &keyed) == label(&b, &keyed),
+                "key and label agree"
+            );
+            label(&a, &keyed) == label(&b, &keyed)
+        };
+        assert!(same(&[], &[("accept", "text/plain")]));
+        for name in [
+            "authorization",
+            "x-api-key",
+            "api-key",
+            "x-goog-api-key",
+            "private-token",
+            "x-auth-token",
+            "openai-organization",
+            "openai-project",
+        ] {
+            assert!(same(&[(name, "Bearer a")], &[(name, "Bearer a")]), "{name}");
+            assert!(
+                !same(&[(name, "Bearer a")], &[(name, "Bearer b")]),
+                "{name}"
+            );
+            assert!(!same(&[(name, "Bearer a")], &[]), "{name}");
+        }
+        for scheme in ["Basic", "bEARER", "token", "Key"] {
+            let [a, b] = ["a", "b"].map(|value| format!("{scheme} {value}"));
+            assert!(
+                !same(&[("authorization", &a)], &[("authorization", &b)]),
+                "{scheme}"
+            );
+        }
+        let project = |name| [("authorization", "Bearer a"), ("openai-project", name)];
+        assert!(!same(&project("one"), &project("two")));
+        assert!(
+            !same(&[("x-api-key", "a")], &[("api-key", "a")]),
+            "another field, another key"
+        );
+        let beside = |key| [("authorization", "AWS4-HMAC-SHA256 x"), ("x-api-key", key)];
+        assert!(!same(&beside("a"), &beside("b")), "the first that counts");
+    }
+
+    #[test]
+    fn a_signature_that_changes_with_each_request_is_no_credential() {
+        let keyed = Keyed::default();
+        let keys: std::collections::HashSet<_> = (0..1_000)
+            .map(|i| {
+                let signature = format!("AWS4-HMAC-SHA256 Credential=AKIA/x, Signature={i:064x}");
+                keyed
+                    .default_key(&head(
+                        "https://sqs.example.com/",
+                        &[("authorization", &signature)],
+                    ))
+                    .0
+            })
+            .collect();
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn a_label_names_neither_the_credential_nor_the_query() {
+        let secret = head(
+            "https://user:hunter2@a.example.com/x?key=hunter2",
+            &[
+                ("authorization", "Bearer hunter2"),
+                ("x-api-key", "hunter2"),
+            ],
+        );
+        let keyed = Keyed::default();
+        let body = Bytes::from_static(br#"{"model":"gpt-4o-mini","messages":"hunter2"}"#);
+        let request = Request::new(&secret, Some(&body), &keyed);
+        let shown = [
+            by_credential(&request).to_string(),
+            by_model(&request).to_string(),
+            by_origin(&request).to_string(),
+            format!("{request:?}"),
+        ];
+        assert!(
+            shown.iter().all(|shown| !shown.contains("hunter2")),
+            "{shown:?}"
+        );
+        assert_eq!(shown[2], "a.example.com");
+        assert_eq!(shown[1], format!("{} gpt-4o-mini", shown[0]));
+    }
+
+    #[test]
+    fn a_key_belongs_to_one_layer() {
+        let head = head("http://a/", &[("authorization", "Bearer a")]);
+        assert_ne!(
+            label(&head, &Keyed::default()),
+            label(&head, &Keyed::default())
+        );
+    }
+
+    #[test]
+    fn the_hash_of_a_text_does_not_depend_on_its_pieces() {
+        let keyed = Keyed::default();
+        let text = "x".repeat(200) + "y";
+        let whole = keyed.key(&Partition::new(text.as_str()));
+        for split in 0..text.len() {
+            let pieces = keyed.key_of(|hasher| {
+                hasher.write_str(&text[..split])?;
+                hasher.write_str(&text[split..])
+            });
+            assert_eq!(pieces, whole);
+        }
+        assert_ne!(keyed.key(&Partition::new(&text[1..])), whole);
+    }
+
+    #[test]
+    fn a_body_without_a_model_counts_by_credential() {
+        let head = head("http://a/", &[]);
+        let keyed = Keyed::default();
+        for body in [None, Some("no json"), Some("{}"), Some(r#"{"model":7}"#)] {
+            let body = body.map(Bytes::from);
+            let request = Request::new(&head, body.as_ref(), &keyed);
+            assert_eq!(by_model(&request), by_credential(&request));
+        }
+    }
+}

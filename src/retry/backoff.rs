@@ -15,6 +15,13 @@ pub(crate) struct Backoff {
 const JITTER_RATIO: f64 = 0.25;
 
 impl Backoff {
+    /// Half a second, as the SDKs of the large APIs begin, up to half a minute: ten retries then
+    /// outlast the minute that most limits are counted by.
+    pub(crate) const DEFAULT: Self = Self {
+        initial: Duration::from_millis(500),
+        max: Duration::from_secs(30),
+    };
+
     /// From `initial`, doubling, to `max`.
     pub(crate) fn new(initial: Duration, max: Duration) -> Result<Self, ConfigError> {
         if initial.is_zero() {
@@ -36,24 +43,13 @@ impl Backoff {
     }
 }
 
-impl Default for Backoff {
-    /// Half a second, as the SDKs of the large APIs begin, up to half a minute: ten retries then
-    /// outlast the minute that most limits are counted by.
-    fn default() -> Self {
-        Self {
-            initial: Duration::from_millis(500),
-            max: Duration::from_secs(30),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn doubles_up_to_the_maximum() {
-        let backoff = Backoff::default();
+        let backoff = Backoff::DEFAULT;
         let delays: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0.0).as_millis()).collect();
         assert_eq!(
             delays,
@@ -64,7 +60,7 @@ mod tests {
 
     #[test]
     fn jitter_only_adds() {
-        let backoff = Backoff::default();
+        let backoff = Backoff::DEFAULT;
         for (random_ratio, expected) in
             [(0.0, 500), (0.5, 562), (1.0, 625), (7.0, 625), (-1.0, 500)]
         {

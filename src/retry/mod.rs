@@ -110,3 +110,164 @@ pub(crate) fn is_repeatable(status: StatusCode, method: &Method, headers: &Heade
     let says_not_done = status.is_client_error() || status.as_u16() == 529;
     says_not_done || method.is_idempotent() || headers.contains_key("idempotency-key")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use std::time::SystemTime;
+
+    const POLICY: Policy = Policy {
+        max_retries: 3,
+        max_delay: Duration::from_secs(60),
+        backoff: Backoff::DEFAULT,
+    };
+
+    fn signal(retry_after: Option<&'static str>) -> Signal {
+        let mut headers = HeaderMap::new();
+        headers
+            .extend(retry_after.map(|v| (http::header::RETRY_AFTER, HeaderValue::from_static(v))));
+        crate::signal::read(
+            StatusCode::TOO_MANY_REQUESTS,
+            &headers,
+            None,
+            SystemTime::now(),
+        )
+    }
+
+    fn refusal(signal: &Signal) -> Refusal<'_> {
+        Refusal {
+            signal,
+            attempt: 1,
+            refusals: 1,
+            random_ratio: 0.0,
+            can_replay: true,
+            is_repeatable: true,
+            is_oversized: false,
+            time_left: None,
+        }
+    }
+
+    fn reason(refusal: &Refusal<'_>) -> Option<StopReason> {
+        match POLICY.decide(refusal) {
+            Decision::Return { reason, .. } => Some(reason),
+            Decision::Retry { .. } => None,
+        }
+    }
+
+    #[test]
+    fn each_limit_ends_it_exactly_where_it_says() {
+        let seven = signal(Some("7"));
+        let base = || refusal(&seven);
+        let left = |seconds| Refusal {
+            time_left: Some(Duration::from_secs(seconds)),
+            ..base()
+        };
+        assert_eq!(reason(&base()), None);
+        assert_eq!(
+            reason(&Refusal {
+                attempt: 3,
+                ..base()
+            }),
+            None
+        );
+        assert_eq!(
+            reason(&Refusal {
+                attempt: 4,
+                ..base()
+            }),
+            Some(StopReason::MaxRetries)
+        );
+        assert_eq!(reason(&left(8)), None);
+        assert_eq!(reason(&left(7)), Some(StopReason::Deadline));
+        assert_eq!(reason(&refusal(&signal(Some("60")))), None);
+        assert_eq!(
+            reason(&refusal(&signal(Some("61")))),
+            Some(StopReason::MaxDelay)
+        );
+        let not_replayable = Refusal {
+            can_replay: false,
+            ..base()
+        };
+        assert_eq!(reason(&not_replayable), Some(StopReason::BodyNotReplayable));
+        let not_repeatable = Refusal {
+            is_repeatable: false,
+            ..base()
+        };
+        assert_eq!(reason(&not_repeatable), Some(StopReason::NotIdempotent));
+    }
+
+    #[test]
+    fn what_is_given_back_holds_back_the_others_unless_it_concerns_nobody_else() {
+        let seven = signal(Some("7"));
+        let used_up = POLICY.decide(&Refusal {
+            attempt: 9,
+            ..refusal(&seven)
+        });
+        let delay = Some(Duration::from_secs(7));
+        assert_eq!(
+            used_up,
+            Decision::Return {
+                reason: StopReason::MaxRetries,
+                delay
+            }
+        );
+        let oversized = POLICY.decide(&Refusal {
+            is_oversized: true,
+            ..refusal(&seven)
+        });
+        let reason = StopReason::NotRetryable;
+        assert_eq!(
+            oversized,
+            Decision::Return {
+                reason,
+                delay: None
+            }
+        );
+    }
+
+    #[test]
+    fn a_hint_is_taken_at_its_word_and_one_of_nothing_only_once() {
+        let delay = |retry_after, refusals| {
+            let signal = signal(retry_after);
+            match POLICY.decide(&Refusal {
+                refusals,
+                ..refusal(&signal)
+            }) {
+                Decision::Retry { delay } => delay.as_millis(),
+                Decision::Return { .. } => unreachable!("nothing limits it"),
+            }
+        };
+        assert_eq!(
+            [1, 2, 3, 9].map(|row| delay(Some("0"), row)),
+            [0, 500, 1_000, 1_000]
+        );
+        assert_eq!(
+            [1, 2, 3, 9].map(|row| delay(Some("0.7"), row)),
+            [700, 700, 1_000, 1_000]
+        );
+        assert_eq!([1, 2, 3, 9].map(|row| delay(Some("7"), row)), [7_000; 4]);
+        assert_eq!(
+            [1, 2, 3, 9].map(|row| delay(None, row)),
+            [500, 1_000, 2_000, 30_000]
+        );
+    }
+
+    #[test]
+    fn only_a_5xx_leaves_open_whether_the_work_was_done() {
+        let harmless = |status, method, headers: &HeaderMap| {
+            is_repeatable(StatusCode::from_u16(status).unwrap(), &method, headers)
+        };
+        let none = HeaderMap::new();
+        let mut key = HeaderMap::new();
+        key.insert("idempotency-key", HeaderValue::from_static("1"));
+        for status in [403, 413, 429, 529] {
+            assert!(harmless(status, Method::POST, &none), "{status}");
+        }
+        for status in [500, 503] {
+            assert!(!harmless(status, Method::POST, &none), "{status}");
+            assert!(harmless(status, Method::POST, &key), "{status}");
+            assert!(harmless(status, Method::PUT, &none), "{status}");
+        }
+    }
+}
