@@ -1,4 +1,66 @@
-//! A Tower layer for rate-limit-aware retries.
+//! A Tower layer that makes any HTTP client a good citizen of a rate-limited API.
+//!
+//! [`RateLimitRetryLayer`] reads what a server says about its limits, holds *all* callers of a quota
+//! back together, sends a refused request again when the server will say yes, and gives the answer
+//! back as it came.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+//! use tower_rate_limit_retry::{Attempt, RateLimitRetryLayer, ReplayBody, RetryReport};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+//! # .unwrap().block_on(async {
+//! // Stands for an HTTP client: refuses the first attempt, and serves the second.
+//! let api = service_fn(async |request: Request<ReplayBody<Full<bytes::Bytes>>>| {
+//!     let response = match request.extensions().get::<Attempt>() {
+//!         None => Response::builder().status(429).header("retry-after", "2"),
+//!         Some(_) => Response::builder(),
+//!     };
+//!     Ok::<_, Infallible>(response.body(Full::<bytes::Bytes>::from("hello")).unwrap())
+//! });
+//!
+//! let mut client = ServiceBuilder::new()
+//!     .layer(RateLimitRetryLayer::new())
+//!     .concurrency_limit(16)
+//!     .service(api);
+//!
+//! let request = Request::post("http://api.example.com/").body(Full::from("hi")).unwrap();
+//! let response = client.ready().await.unwrap().call(request).await.unwrap();
+//!
+//! assert_eq!(response.status(), 200);
+//! let report = response.extensions().get::<RetryReport>().unwrap();
+//! assert_eq!((report.attempts(), report.waited().as_secs()), (2, 2));
+//! # });
+//! ```
+//!
+//! # When the next attempt is sent
+//!
+//! The way of a request: the partition it belongs to → its turn in that partition's queue → the
+//! readiness of the inner service → the attempt → its answer. An answer is read twice: its head says
+//! at once whether the partition is held back ([`signal`]), and the body of a refusal says what it
+//! means. If the request is to be sent again, it goes back to its old place in the queue.
+//!
+//! A turn comes when nobody older waits and the partition is open:
+//!
+//! - A refusal closes the partition for as long as the server asks; without a hint, for a backoff
+//!   that doubles with each refusal in a row. When that is over, one request goes, after 100 ms two
+//!   more, after another 100 ms four more, and so on.
+//! - Where answers announce a bucket (a limit, what remains, and the time until it is full again, as
+//!   [OpenAI] has it), a request goes when what it costs has flowed in.
+//!
+//! # Placement
+//!
+//! A concurrency limit *below* the layer is free for others while a call waits; one *above* holds its
+//! permit through all waits, on purpose. A timeout below bounds each attempt, one above the whole
+//! call. A buffer belongs above: what it has queued below would be sent after a pause has begun.
+//!
+//! The state that calls share lives in the layer: its clones, and all services made from it, share
+//! it.
+//!
+//! [OpenAI]: https://platform.openai.com/docs/guides/rate-limits
 
 mod answer;
 mod body;
@@ -26,3 +88,7 @@ pub use options::RequestOptions;
 pub use partition::Partition;
 pub use report::{Attempt, RetryReport, StopReason};
 pub use service::RateLimitRetry;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
