@@ -1,15 +1,16 @@
 //! One call's place in its partition.
 
 use super::{
-    gate::{Gate, State},
-    queue::{GRACE, Ticket, Waiter},
+    claim::{Bounds, Claim, GivenUp},
+    gate::Gate,
+    state::{Arrival, Look},
 };
 use crate::{
-    quota::{Admit, Cost, Hold, Quota},
-    report::StopReason,
+    quota::{Cost, Quota},
     signal::RateLimit,
 };
 use std::{
+    future::Future,
     mem,
     pin::Pin,
     sync::Arc,
@@ -23,18 +24,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub(crate) struct Caller {
     gate: Arc<Gate>,
-    ticket: Ticket,
-    cost: Cost,
-    bounds: Bounds,
+    claim: Claim,
     phase: Phase,
-}
-
-/// How long a call may be held back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) max_delay: Duration,
-    pub(crate) max_waiting: usize,
 }
 
 #[derive(Debug)]
@@ -61,25 +52,6 @@ pub(crate) enum Turn {
     Admitted,
     /// It cannot be sent in the time it has.
     GivenUp(GivenUp),
-}
-
-/// Why a call cannot be sent, and when it could have been.
-#[derive(Clone, Debug)]
-pub(crate) struct GivenUp {
-    pub(crate) reason: StopReason,
-    pub(crate) hold: Option<Hold>,
-    pub(crate) opens_at: Instant,
-}
-
-impl GivenUp {
-    /// Nothing holds the call back but its own bounds.
-    pub(crate) fn now(reason: StopReason, now: Instant) -> Self {
-        Self {
-            reason,
-            hold: None,
-            opens_at: now,
-        }
-    }
 }
 
 /// What an answer's head means for the partition.
@@ -115,17 +87,21 @@ impl Caller {
         bounds: Bounds,
     ) -> Self {
         let arrived = now.checked_sub(head_start).unwrap_or(now);
-        let (ticket, phase) = gate.with(|state, woken| {
+        let (claim, arrival) = gate.with(|state, woken| {
             let ticket = (arrived, state.number());
-            (ticket, state.arrive(ticket, now, cost, bounds, woken))
+            let claim = Claim {
+                ticket,
+                cost,
+                bounds,
+            };
+            (claim, state.arrive(&claim, now, woken))
         });
-        Self {
-            gate,
-            ticket,
-            cost,
-            bounds,
-            phase,
-        }
+        let phase = match arrival {
+            Arrival::Sent => Phase::InFlight { sent_at: now },
+            Arrival::InLine => Phase::Waiting { not_before: None },
+            Arrival::TurnedAway(given_up) => Phase::TurnedAway(given_up),
+        };
+        Self { gate, claim, phase }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -133,7 +109,7 @@ impl Caller {
     }
 
     pub(crate) fn cost(&self) -> Cost {
-        self.cost
+        self.claim.cost
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -148,11 +124,12 @@ impl Caller {
         mut timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<Turn> {
         loop {
-            let look_again = match self.look(Instant::now(), cx.waker()) {
-                Ok(turn) => return Poll::Ready(turn),
-                Err(look_again) => look_again,
+            let at = match self.look(cx.waker()) {
+                Look::Admitted => return Poll::Ready(Turn::Admitted),
+                Look::GivenUp(given_up) => return Poll::Ready(Turn::GivenUp(given_up)),
+                Look::Again(at) => at,
             };
-            set(timer.as_mut(), look_again);
+            set(timer.as_mut(), at);
             if let Some(sleep) = timer.as_mut().as_pin_mut() {
                 ready!(sleep.poll(cx));
             }
@@ -163,26 +140,10 @@ impl Caller {
     /// `false` if the partition has closed meanwhile, or the turn has lapsed and others are first;
     /// the call is back in line then.
     pub(crate) fn confirm(&mut self, now: Instant) -> bool {
-        let (ticket, cost, bounds) = (self.ticket, self.cost, self.bounds);
-        let confirmed = self.gate.with(|state, woken| {
-            state.queue.advance(&mut state.quota, now, woken);
-            let admitted = state.queue.take_admission(ticket).is_some();
-            let confirmed = if admitted {
-                state.quota.paused_until(now).is_none()
-            } else {
-                state.queue.is_first(ticket) && state.quota.admit(now, cost) == Admit::Now
-            };
-            match (admitted, confirmed) {
-                (true, true) | (false, false) => {}
-                (true, false) => state.quota.give_back(cost),
-                (false, true) => state.quota.reserve(now, cost),
-            }
-            if !confirmed {
-                state.queue.insert(ticket, bounds.waiter(cost, None));
-            }
-            state.queue.advance(&mut state.quota, now, woken);
-            confirmed
-        });
+        let claim = &self.claim;
+        let confirmed = self
+            .gate
+            .with(|state, woken| state.confirm(claim, now, woken));
         self.phase = if confirmed {
             Phase::InFlight { sent_at: now }
         } else {
@@ -196,14 +157,14 @@ impl Caller {
         let Phase::InFlight { sent_at } = self.phase else {
             return;
         };
-        let cost = self.cost;
+        let cost = self.claim.cost;
         self.phase = match lesson {
             Lesson::Reading { until } => Phase::Reading { sent_at, until },
             _ => Phase::Idle,
         };
-        self.gate.learn(now, self.bounds.max_delay, |quota| {
-            quota.announced(now, sent_at, cost, limits);
-            lesson.teach(quota, sent_at);
+        self.gate.learn(now, self.claim.bounds.max_delay, |state| {
+            state.quota.announced(now, sent_at, cost, limits);
+            lesson.teach(&mut state.quota, sent_at);
         });
     }
 
@@ -214,9 +175,9 @@ impl Caller {
             return false;
         };
         self.phase = Phase::Idle;
-        self.gate.learn(now, self.bounds.max_delay, |quota| {
-            quota.understood();
-            until.is_some_and(|until| quota.refused(sent_at, until))
+        self.gate.learn(now, self.claim.bounds.max_delay, |state| {
+            state.quota.understood();
+            until.is_some_and(|until| state.quota.refused(sent_at, until))
         })
     }
 
@@ -234,13 +195,13 @@ impl Caller {
 
     /// Back in line, at the old place.
     pub(crate) fn queue_again(&mut self, now: Instant, cost: Cost, not_before: Instant) {
-        self.cost = cost;
-        let (ticket, bounds) = (self.ticket, self.bounds);
+        self.claim.cost = cost;
+        let claim = &self.claim;
         self.gate.with(|state, woken| {
             state
                 .queue
-                .insert(ticket, bounds.waiter(cost, Some(not_before)));
-            state.queue.advance(&mut state.quota, now, woken);
+                .insert(claim.ticket, claim.waiter(Some(not_before)));
+            state.advance(now, woken);
         });
         self.phase = Phase::Waiting {
             not_before: Some(not_before),
@@ -249,111 +210,49 @@ impl Caller {
 
     /// Lets go of whatever it holds.
     pub(crate) fn leave(&mut self) {
-        let now = Instant::now();
-        let (ticket, cost) = (self.ticket, self.cost);
         let phase = mem::replace(&mut self.phase, Phase::Idle);
         if matches!(phase, Phase::Idle | Phase::TurnedAway(_)) {
             return;
         }
-        self.gate.with(|state, woken| {
-            match phase {
+        let claim = &self.claim;
+        self.gate.learn(
+            Instant::now(),
+            claim.bounds.max_delay,
+            |state| match phase {
                 Phase::Idle | Phase::TurnedAway(_) => {}
-                Phase::Waiting { .. } | Phase::Admitted => {
-                    state.queue.remove(ticket);
-                    if let Some(cost) = state.queue.take_admission(ticket) {
-                        state.quota.give_back(cost);
-                    }
-                }
-                Phase::InFlight { .. } => state.quota.abandoned(cost),
+                Phase::Waiting { .. } | Phase::Admitted => state.leave(claim),
+                Phase::InFlight { .. } => state.quota.abandoned(claim.cost),
                 Phase::Reading { sent_at, until } => {
                     state.quota.understood();
                     state.quota.refused(sent_at, until);
                 }
-            }
-            state.queue.advance(&mut state.quota, now, woken);
-        });
+            },
+        );
     }
 
-    /// Looks whether the turn has come; else says when to look again.
-    fn look(&mut self, now: Instant, waker: &Waker) -> Result<Turn, Instant> {
+    fn look(&mut self, waker: &Waker) -> Look {
         let not_before = match &self.phase {
             Phase::Waiting { not_before } => *not_before,
-            Phase::TurnedAway(given_up) => return Ok(Turn::GivenUp(given_up.clone())),
-            // Polled before it was queued again, or after it was admitted: there is nothing to wait
-            // for.
-            _ => return Ok(Turn::Admitted),
+            Phase::TurnedAway(given_up) => return Look::GivenUp(given_up.clone()),
+            // It is not waiting, so there is nothing to wait for.
+            _ => return Look::Admitted,
         };
-        let (ticket, cost, bounds) = (self.ticket, self.cost, self.bounds);
-        let looked = self.gate.with(|state, woken| {
-            state.queue.polled(ticket);
-            let mut stands_in = state.queue.advance(&mut state.quota, now, woken);
-            if state.queue.is_admitted(ticket) {
-                return Ok(Turn::Admitted);
-            }
-            if let Some(given_up) = bounds.give_up(&state.quota, now, Cost::NONE, cost) {
-                state.queue.remove(ticket);
-                state.queue.advance(&mut state.quota, now, woken);
-                return Ok(Turn::GivenUp(given_up));
-            }
-            if !state.queue.contains(ticket) {
-                state.queue.insert(ticket, bounds.waiter(cost, not_before));
-                stands_in |= state.queue.advance(&mut state.quota, now, woken);
-                if state.queue.is_admitted(ticket) {
-                    return Ok(Turn::Admitted);
-                }
-            }
-            state.queue.wake_on_turn(ticket, waker);
-            Err(state.look_again(ticket, now, cost, stands_in, bounds))
-        });
-        match &looked {
-            Ok(Turn::Admitted) => self.phase = Phase::Admitted,
-            Ok(Turn::GivenUp(_)) => self.phase = Phase::Idle,
-            Err(_) => {}
+        let (claim, now) = (&self.claim, Instant::now());
+        let look = self
+            .gate
+            .with(|state, woken| state.look(claim, not_before, now, waker, woken));
+        match &look {
+            Look::Admitted => self.phase = Phase::Admitted,
+            Look::GivenUp(_) => self.phase = Phase::Idle,
+            Look::Again(_) => {}
         }
-        looked
+        look
     }
 }
 
 impl Drop for Caller {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-impl Bounds {
-    fn waiter(self, cost: Cost, not_before: Option<Instant>) -> Waiter {
-        Waiter {
-            cost,
-            not_before,
-            deadline: self.deadline,
-            waker: None,
-        }
-    }
-
-    /// Whether a call of this cost, with others of the cost `ahead` before it, cannot be sent in
-    /// the time it has.
-    fn give_up(self, quota: &Quota, now: Instant, ahead: Cost, cost: Cost) -> Option<GivenUp> {
-        let closed = |admit| match admit {
-            Admit::Now => (now, None),
-            Admit::At(at, hold) => (at, Some(hold)),
-        };
-        let (opens_at, hold) = closed(quota.admit(now, cost));
-        if opens_at.saturating_duration_since(now) > self.max_delay {
-            return Some(GivenUp {
-                reason: StopReason::MaxDelay,
-                hold,
-                opens_at,
-            });
-        }
-        let (opens_at, hold) = closed(quota.expected(now, ahead, cost));
-        let too_late = self
-            .deadline
-            .is_some_and(|deadline| deadline <= opens_at.max(now));
-        too_late.then_some(GivenUp {
-            reason: StopReason::Deadline,
-            hold,
-            opens_at,
-        })
     }
 }
 
@@ -367,68 +266,6 @@ impl Lesson {
                 quota.refused(sent_at, until);
             }
         }
-    }
-}
-
-impl State {
-    fn arrive(
-        &mut self,
-        ticket: Ticket,
-        now: Instant,
-        cost: Cost,
-        bounds: Bounds,
-        woken: &mut Vec<Waker>,
-    ) -> Phase {
-        self.queue.advance(&mut self.quota, now, woken);
-        if self.queue.is_first(ticket) && self.quota.admit(now, cost) == Admit::Now {
-            self.quota.reserve(now, cost);
-            return Phase::InFlight { sent_at: now };
-        }
-        // One with a head start passes some of those who wait; how many is not worth counting.
-        let ahead = if self.queue.is_last(ticket) {
-            self.queue.waiting_cost()
-        } else {
-            Cost::NONE
-        };
-        if let Some(given_up) = bounds.give_up(&self.quota, now, ahead, cost) {
-            return Phase::TurnedAway(given_up);
-        }
-        if self.queue.len() >= bounds.max_waiting {
-            let (opens_at, hold) = match self.quota.expected(now, ahead, cost) {
-                Admit::Now => (now, None),
-                Admit::At(at, hold) => (at, Some(hold)),
-            };
-            return Phase::TurnedAway(GivenUp {
-                reason: StopReason::MaxWaiting,
-                hold,
-                opens_at,
-            });
-        }
-        self.queue.insert(ticket, bounds.waiter(cost, None));
-        Phase::Waiting { not_before: None }
-    }
-
-    /// When a caller that waits looks again if it is not woken before.
-    fn look_again(
-        &mut self,
-        ticket: Ticket,
-        now: Instant,
-        cost: Cost,
-        stands_in: bool,
-        bounds: Bounds,
-    ) -> Instant {
-        let front = self.queue.set_timer(ticket);
-        let turn = self.queue.next_turn().filter(|_| front || stands_in);
-        let look_again = turn.unwrap_or_else(|| {
-            let expected = match self.quota.expected(now, self.queue.ahead_of(ticket), cost) {
-                Admit::Now => now,
-                Admit::At(at, _) => at,
-            };
-            expected + GRACE
-        });
-        bounds
-            .deadline
-            .map_or(look_again, |deadline| deadline.min(look_again))
     }
 }
 

@@ -1,9 +1,9 @@
-//! One partition: its model, its queue, and the lock around both.
+//! One partition: the lock around its state, and the waking that is done without it.
 
-use super::queue::Queue;
+use super::state::State;
 use crate::{
     partition::Partition,
-    quota::{Admit, Cost, Quota},
+    quota::{Admit, Cost},
 };
 use std::{
     sync::{
@@ -24,26 +24,12 @@ pub(crate) struct Gate {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) quota: Quota,
-    pub(super) queue: Queue,
-    pub(super) rng: fastrand::Rng,
-    next_number: u64,
-}
-
 impl Gate {
     pub(super) fn new(partition: Partition) -> Self {
-        let state = State {
-            quota: Quota::default(),
-            queue: Queue::default(),
-            rng: fastrand::Rng::new(),
-            next_number: 0,
-        };
         Self {
             partition,
             counts_tokens: AtomicBool::new(false),
-            state: Mutex::new(state),
+            state: Mutex::default(),
         }
     }
 
@@ -69,23 +55,23 @@ impl Gate {
         result
     }
 
-    /// Like [`Gate::with`] for what an answer teaches: afterwards all go that may, and those who
-    /// now wait in vain are told.
+    /// Works on the state under the lock so that the model changes. Afterwards all go that may, and those are told who
+    /// now wait in vain.
     pub(super) fn learn<T>(
         &self,
         now: Instant,
         max_delay: Duration,
-        lesson: impl FnOnce(&mut Quota) -> T,
+        lesson: impl FnOnce(&mut State) -> T,
     ) -> T {
         self.with(|state, woken| {
-            let learned = lesson(&mut state.quota);
+            let learned = lesson(state);
             if state.quota.counts_tokens() {
                 self.counts_tokens.store(true, Ordering::Relaxed);
             }
             if state.queue.len() == 0 {
                 return learned;
             }
-            state.queue.advance(&mut state.quota, now, woken);
+            state.advance(now, woken);
             if let Admit::At(opens_at, _) = state.quota.admit(now, Cost::of_request(0)) {
                 if opens_at.saturating_duration_since(now) > max_delay {
                     state.queue.wake_all(woken);
@@ -95,13 +81,5 @@ impl Gate {
             }
             learned
         })
-    }
-}
-
-impl State {
-    /// The number of the next call to arrive.
-    pub(super) fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
     }
 }

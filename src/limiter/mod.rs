@@ -6,10 +6,13 @@
 //! a [`Caller`], which is its place in all of it and takes itself out wherever it is dropped.
 
 mod caller;
+mod claim;
 mod gate;
 mod queue;
+mod state;
 
-pub(crate) use caller::{Bounds, Caller, GivenUp, Lesson, Turn};
+pub(crate) use caller::{Caller, Lesson, Turn};
+pub(crate) use claim::{Bounds, GivenUp};
 pub(crate) use gate::Gate;
 
 use crate::{

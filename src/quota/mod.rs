@@ -37,6 +37,15 @@ pub(crate) enum Admit {
     At(Instant, Hold),
 }
 
+impl Admit {
+    pub(crate) fn opens_at(&self, now: Instant) -> Instant {
+        match self {
+            Self::Now => now,
+            Self::At(at, _) => *at,
+        }
+    }
+}
+
 /// What holds a caller back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {

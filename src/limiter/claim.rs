@@ -1,0 +1,81 @@
+//! What a call asks for: its place, its cost, and how long it may be held back.
+
+use super::queue::{Ticket, Waiter};
+use crate::{
+    quota::{Admit, Cost, Hold, Quota},
+    report::StopReason,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) ticket: Ticket,
+    pub(super) cost: Cost,
+    pub(super) bounds: Bounds,
+}
+
+/// How long a call may be held back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) max_delay: Duration,
+    pub(crate) max_waiting: usize,
+}
+
+/// Why a call cannot be sent, and when it could have been.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenUp {
+    pub(crate) reason: StopReason,
+    pub(crate) hold: Option<Hold>,
+    pub(crate) opens_at: Instant,
+}
+
+impl GivenUp {
+    /// Nothing holds the call back but its own bounds.
+    pub(crate) fn now(reason: StopReason, now: Instant) -> Self {
+        Self {
+            reason,
+            hold: None,
+            opens_at: now,
+        }
+    }
+
+    pub(super) fn held(reason: StopReason, admit: Admit, now: Instant) -> Self {
+        match admit {
+            Admit::Now => Self::now(reason, now),
+            Admit::At(opens_at, hold) => Self {
+                reason,
+                hold: Some(hold),
+                opens_at,
+            },
+        }
+    }
+}
+
+impl Claim {
+    pub(super) fn waiter(&self, not_before: Option<Instant>) -> Waiter {
+        Waiter {
+            cost: self.cost,
+            not_before,
+            deadline: self.bounds.deadline,
+            waker: None,
+        }
+    }
+
+    /// Whether the call, with others of the cost `ahead` before it, cannot be sent in the time it
+    /// has.
+    pub(super) fn give_up(&self, quota: &Quota, now: Instant, ahead: Cost) -> Option<GivenUp> {
+        let alone = quota.admit(now, self.cost);
+        if alone.opens_at(now).saturating_duration_since(now) > self.bounds.max_delay {
+            return Some(GivenUp::held(StopReason::MaxDelay, alone, now));
+        }
+        let expected = quota.expected(now, ahead, self.cost);
+        let too_late = self
+            .bounds
+            .deadline
+            .is_some_and(|at| at <= expected.opens_at(now));
+        too_late.then(|| GivenUp::held(StopReason::Deadline, expected, now))
+    }
+}
