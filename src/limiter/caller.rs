@@ -277,3 +277,206 @@ fn set(mut timer: Pin<&mut Option<Sleep>>, at: Instant) {
         None => timer.set(Some(sleep_until(at))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::Partition;
+    use proptest::prelude::*;
+    use tokio::time::advance;
+
+    const MAX_DELAY: Duration = Duration::from_secs(300);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Arrive { head_start: u64 },
+        Look(usize),
+        Confirm(usize),
+        Serve(usize),
+        Refuse { who: usize, wait: u64, reads: bool },
+        Understand { who: usize, wait: Option<u64> },
+        Drop(usize),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let who = || 0..8_usize;
+        prop_oneof![
+            (0..3_u64).prop_map(|head_start| Step::Arrive { head_start }),
+            who().prop_map(Step::Look),
+            who().prop_map(Step::Look),
+            who().prop_map(Step::Confirm),
+            who().prop_map(Step::Serve),
+            (who(), 0..1_500_u64, any::<bool>()).prop_map(|(who, wait, reads)| Step::Refuse {
+                who,
+                wait,
+                reads
+            }),
+            (who(), proptest::option::of(0..1_500_u64))
+                .prop_map(|(who, wait)| Step::Understand { who, wait }),
+            who().prop_map(Step::Drop),
+            (0..400_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    /// A partition, those who count against it, and until when a refusal has closed it.
+    struct World {
+        gate: Arc<Gate>,
+        callers: Vec<Caller>,
+        closed_until: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let gate = Arc::new(Gate::new(Partition::new("test")));
+            Self {
+                gate,
+                callers: Vec::new(),
+                closed_until: Instant::now(),
+            }
+        }
+
+        fn arrive(&mut self, head_start: u64) {
+            let bounds = Bounds {
+                deadline: None,
+                max_delay: MAX_DELAY,
+                max_waiting: 100,
+            };
+            let gate = Arc::clone(&self.gate);
+            let head_start = Duration::from_secs(head_start);
+            let caller = Caller::arrive(
+                gate,
+                Instant::now(),
+                head_start,
+                Cost::of_request(10),
+                bounds,
+            );
+            assert!(!caller.is_in_flight() || self.closed_until <= Instant::now());
+            self.callers.push(caller);
+        }
+
+        fn look(&mut self, who: usize) -> bool {
+            let Some(caller) = self.callers.get_mut(who) else {
+                return false;
+            };
+            matches!(caller.phase, Phase::Waiting { .. })
+                && matches!(caller.look(Waker::noop()), Look::Admitted)
+        }
+
+        fn confirm(&mut self, who: usize) -> bool {
+            let Some(caller) = self.callers.get_mut(who) else {
+                return false;
+            };
+            let sent = matches!(caller.phase, Phase::Admitted) && caller.confirm(Instant::now());
+            assert!(
+                !sent || self.closed_until <= Instant::now(),
+                "sent inside a pause"
+            );
+            sent
+        }
+
+        fn refuse(&mut self, who: usize, wait: u64, reads: bool) {
+            let Some(caller) = self.callers.get_mut(who) else {
+                return;
+            };
+            if !caller.is_in_flight() {
+                return;
+            }
+            let now = Instant::now();
+            let until = now + Duration::from_millis(wait);
+            let lesson = if reads {
+                Lesson::Reading { until }
+            } else {
+                Lesson::Refused { until }
+            };
+            caller.answered(now, &[], lesson);
+            if !reads {
+                self.closed_until = self.closed_until.max(until);
+                caller.queue_again(now, Cost::of_request(10), until);
+            }
+        }
+
+        fn understand(&mut self, who: usize, wait: Option<u64>) {
+            let Some(caller) = self.callers.get_mut(who) else {
+                return;
+            };
+            if !matches!(caller.phase, Phase::Reading { .. }) {
+                return;
+            }
+            let now = Instant::now();
+            let until = wait.map(|wait| now + Duration::from_millis(wait));
+            caller.understood(now, until);
+            if let Some(until) = until {
+                self.closed_until = self.closed_until.max(until);
+                caller.queue_again(now, Cost::of_request(10), until);
+            }
+        }
+
+        async fn step(&mut self, step: Step) {
+            match step {
+                Step::Arrive { head_start } => self.arrive(head_start),
+                Step::Look(who) => drop(self.look(who)),
+                Step::Confirm(who) => drop(self.confirm(who)),
+                Step::Serve(who) => {
+                    if let Some(caller) = self.callers.get_mut(who) {
+                        caller.answered(Instant::now(), &[], Lesson::Served);
+                    }
+                }
+                Step::Refuse { who, wait, reads } => self.refuse(who, wait, reads),
+                Step::Understand { who, wait } => self.understand(who, wait),
+                Step::Drop(who) if who < self.callers.len() => {
+                    let caller = self.callers.remove(who);
+                    if let Phase::Reading { until, .. } = caller.phase {
+                        self.closed_until = self.closed_until.max(until);
+                    }
+                }
+                Step::Drop(_) => {}
+                Step::Pass(milliseconds) => advance(Duration::from_millis(milliseconds)).await,
+            }
+        }
+
+        /// From here on all who wait are polled every 10 ms, and nobody is refused.
+        async fn everybody_gets_through(&mut self) {
+            self.callers
+                .retain(|caller| matches!(caller.phase, Phase::Waiting { .. } | Phase::Admitted));
+            for _ in 0..300 {
+                for who in (0..self.callers.len()).rev() {
+                    self.look(who);
+                    if self.confirm(who) {
+                        drop(self.callers.remove(who));
+                    }
+                }
+                advance(Duration::from_millis(10)).await;
+            }
+            assert!(
+                self.callers.is_empty(),
+                "somebody waits for ever: {:?}",
+                self.callers
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_sent_in_a_pause_or_stuck_and_all_counts_return_to_zero(
+            steps in proptest::collection::vec(step(), 1..60)
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let mut world = World::new();
+                for step in steps {
+                    world.step(step).await;
+                }
+                world.everybody_gets_through().await;
+                world.gate.with(|state, _| {
+                    assert!(state.queue.is_empty(), "{:?}", state.queue);
+                    assert!(state.quota.is_idle(), "{:?}", state.quota);
+                });
+            });
+        }
+    }
+}

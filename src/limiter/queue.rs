@@ -64,6 +64,13 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// Whether nobody waits or holds an admission.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let indices_agree = self.deadlines.is_empty() && self.waiting_cost == Cost::NONE;
+        self.waiting.is_empty() && self.admitted.is_empty() && indices_agree
+    }
+
     /// What all who wait will cost.
     pub(super) fn waiting_cost(&self) -> Cost {
         self.waiting_cost

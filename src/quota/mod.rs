@@ -117,6 +117,12 @@ impl Quota {
         self.buckets.iter().any(|b| b.unit() == Unit::Tokens)
     }
 
+    /// Whether nothing is admitted and nothing is being read.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outstanding == Cost::NONE && self.pause.is_understood()
+    }
+
     /// Takes a request's cost out of what is left, because it was admitted.
     pub(crate) fn reserve(&mut self, now: Instant, cost: Cost) {
         self.outstanding = self.outstanding.plus(cost);

@@ -83,6 +83,12 @@ impl Pause {
         }
     }
 
+    /// Whether no refusal is being read.
+    #[cfg(test)]
+    pub(super) fn is_understood(&self) -> bool {
+        self.reading == 0 && self.reading_until.is_none()
+    }
+
     fn reading_until(&self, now: Instant) -> Option<Instant> {
         self.reading_until.filter(|&until| until > now)
     }
