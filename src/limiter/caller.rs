@@ -473,7 +473,7 @@ mod tests {
                 }
                 world.everybody_gets_through().await;
                 world.gate.with(|state, _| {
-                    assert!(state.queue.is_empty(), "{:?}", state.queue);
+                    assert!(state.queue.is_deserted(), "{:?}", state.queue);
                     assert!(state.quota.is_idle(), "{:?}", state.quota);
                 });
             });

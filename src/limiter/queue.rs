@@ -64,9 +64,9 @@ impl Queue {
         self.waiting.len()
     }
 
-    /// Whether nobody waits or holds an admission.
+    /// Whether nobody waits or holds an admission, by all accounts.
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn is_deserted(&self) -> bool {
         let indices_agree = self.deadlines.is_empty() && self.waiting_cost == Cost::NONE;
         self.waiting.is_empty() && self.admitted.is_empty() && indices_agree
     }
