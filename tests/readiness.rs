@@ -16,10 +16,12 @@ use std::{
 use support::{AnswerBody, Body, Server, call, ms, ok, poll_once, refuse, request};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit};
-use tower_rate_limit_retry::{Partition, RateLimitRetryLayer, ReplayBody, RequestOptions};
+use tower_rate_limit_retry::{
+    Partition, RateLimitRetryLayer, ReplayBody, RequestOptions, RetryReport,
+};
 
 fn of_partition(id: usize, partition: &str) -> Request<Body> {
     let mut request = request(id);
@@ -287,6 +289,34 @@ async fn a_service_that_is_never_ready_costs_the_others_next_to_nothing() {
         server.log().iter().filter(|sent| sent.id >= 1_000).count(),
         0
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_dropped_while_its_service_is_not_ready_passes_the_turn_on() {
+    for held_for in [0, 50, 100, 5_000] {
+        let server = Server::new(|sent| if sent.index == 0 { refuse("1") } else { ok() });
+        let layer = RateLimitRetryLayer::new();
+        let open = Arc::new(AtomicBool::new(true));
+        let mut stuck = layer.layer(Stuck {
+            server: server.clone(),
+            open: Arc::clone(&open),
+        });
+        let mut refused = call(&mut stuck, request(0)).await;
+        assert!(poll_once(&mut refused).await.is_pending());
+        open.store(false, SeqCst);
+        let next = tokio::spawn(layer.layer(server.clone()).oneshot(request(1)));
+        sleep(ms(1_000)).await;
+        assert!(
+            poll_once(&mut refused).await.is_pending(),
+            "admitted, but its service is not ready"
+        );
+        sleep(ms(held_for)).await;
+        drop(refused);
+        let answer = next.await.unwrap().unwrap();
+        let waited = answer.extensions().get::<RetryReport>().unwrap().waited();
+        assert!(waited <= ms(1_100), "{held_for}: {waited:?}");
+        assert_eq!(server.ids(), [0, 1], "what was dropped is not sent again");
+    }
 }
 
 #[tokio::test(start_paused = true)]
