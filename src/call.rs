@@ -3,7 +3,7 @@
 use crate::{
     BoxError, answer,
     body::{MapBody, ReplayBody, Replayer, ResponseBody},
-    layer::Config,
+    config::Config,
     limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn},
     observe,
     options::RequestOptions,

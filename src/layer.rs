@@ -2,10 +2,11 @@
 
 use crate::{
     body::{Identity, MapFn},
+    config::Config,
     error::ConfigError,
     limiter::Limiter,
-    partition::{Partition, PartitionBy, Request},
-    retry::{Backoff, Policy},
+    partition::{Partition, Request},
+    retry::Backoff,
     service::RateLimitRetry,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -43,17 +44,6 @@ pub struct RateLimitRetryLayer<M = Identity> {
     config: Arc<Config>,
     limiter: Arc<Limiter>,
     map_body: M,
-}
-
-/// What the setters set.
-#[derive(Clone)]
-pub(crate) struct Config {
-    pub(crate) enabled: bool,
-    pub(crate) policy: Policy,
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_replay: usize,
-    pub(crate) partition_by: Option<PartitionBy>,
 }
 
 impl RateLimitRetryLayer {
@@ -194,36 +184,6 @@ impl<M> fmt::Debug for RateLimitRetryLayer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitRetryLayer")
             .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let policy = Policy {
-            max_retries: 10,
-            max_delay: Duration::from_secs(300),
-            backoff: Backoff::DEFAULT,
-        };
-        Self {
-            enabled: true,
-            policy,
-            deadline: None,
-            max_waiting: 10_000,
-            max_replay: 1024 * 1024,
-            partition_by: None,
-        }
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("enabled", &self.enabled)
-            .field("policy", &self.policy)
-            .field("deadline", &self.deadline)
-            .field("max_waiting", &self.max_waiting)
-            .field("max_replay", &self.max_replay)
             .finish_non_exhaustive()
     }
 }

@@ -65,6 +65,7 @@
 mod answer;
 mod body;
 mod call;
+mod config;
 mod error;
 mod future;
 mod layer;

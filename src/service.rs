@@ -4,8 +4,8 @@ use crate::{
     BoxError,
     body::{Identity, MapBody, ReplayBody, Replayer, ResponseBody},
     call::Call,
+    config::Config,
     future::ResponseFuture,
-    layer::Config,
     limiter::Limiter,
 };
 use http::{Request, Response};

@@ -1,0 +1,48 @@
+//! What the setters of the layer set.
+
+use crate::{
+    partition::PartitionBy,
+    retry::{Backoff, Policy},
+};
+use std::{fmt, time::Duration};
+
+/// What the setters of the layer set; each says there what it means.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) enabled: bool,
+    pub(crate) policy: Policy,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) max_waiting: usize,
+    pub(crate) max_replay: usize,
+    pub(crate) partition_by: Option<PartitionBy>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let policy = Policy {
+            max_retries: 10,
+            max_delay: Duration::from_secs(300),
+            backoff: Backoff::DEFAULT,
+        };
+        Self {
+            enabled: true,
+            policy,
+            deadline: None,
+            max_waiting: 10_000,
+            max_replay: 1024 * 1024,
+            partition_by: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("enabled", &self.enabled)
+            .field("policy", &self.policy)
+            .field("deadline", &self.deadline)
+            .field("max_waiting", &self.max_waiting)
+            .field("max_replay", &self.max_replay)
+            .finish_non_exhaustive()
+    }
+}
