@@ -149,6 +149,9 @@ where
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Next::GiveUp(GivenUp::now(StopReason::Deadline, now));
         }
+        if !self.body.can_replay() {
+            return Next::GiveUp(GivenUp::now(StopReason::BodyNotReplayable, now));
+        }
         if !self.caller.confirm(now) {
             return Next::Wait;
         }
@@ -174,27 +177,23 @@ where
             return Some(Ok(self.pass_on(response, &signal, heard.at)));
         }
         let decision = self.decide(response.status(), &signal, heard.at);
-        match decision {
-            // Nothing that the body could say would change this.
-            Decision::Return { reason, delay } if delay.is_none() || signal.wait().is_some() => {
-                let lesson = match self.holds_back(&signal, delay) {
-                    Some(delay) => Lesson::Refused {
-                        until: after(heard.at, delay),
-                    },
-                    None => Lesson::Nothing,
-                };
-                self.caller.answered(heard.at, signal.limits(), lesson);
-                Some(Ok(self.give_back(response.map(ResponseBody::inner), reason)))
-            }
-            _ => {
-                let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
-                let lesson = Lesson::Reading { until };
-                self.caller.answered(heard.at, signal.limits(), lesson);
-                self.waiting_since = Some(heard.at);
-                self.refusal = Some(Box::new(Refusal::new(response, heard)));
-                None
-            }
+        if let Decision::Return {
+            reason,
+            delay: None,
+        } = decision
+        {
+            // The head alone says that no wait can help, and nothing that the body could say would
+            // change that.
+            self.caller
+                .answered(heard.at, signal.limits(), Lesson::Nothing);
+            return Some(Ok(self.give_back(response.map(ResponseBody::inner), reason)));
         }
+        let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
+        self.caller
+            .answered(heard.at, signal.limits(), Lesson::Reading { until });
+        self.waiting_since = Some(heard.at);
+        self.refusal = Some(Box::new(Refusal::new(response, heard)));
+        None
     }
 
     /// Reads the refusal's body as far as it will be read.
@@ -225,17 +224,17 @@ where
         }
         match decision {
             Decision::Return { reason, delay } => {
-                self.hold_back(status, self.holds_back(&signal, delay), heard.at);
+                self.hold_back(status, delay, &signal, heard.at);
                 self.waiting_since = None;
                 Some(self.give_back(refusal.into_response(), reason))
             }
             Decision::Retry { delay } => {
-                self.hold_back(status, self.holds_back(&signal, Some(delay)), heard.at);
                 observe::retry_scheduled(self.caller.gate().partition(), self.attempts, delay);
+                let is_pause = self.hold_back(status, Some(delay), &signal, heard.at);
+                let resting = Some(after(heard.at, delay)).filter(|_| !is_pause);
                 let counts_tokens = self.caller.gate().counts_tokens();
                 let cost = payload::cost(self.tokens, &self.body, counts_tokens);
-                self.caller
-                    .queue_again(Instant::now(), cost, after(heard.at, delay));
+                self.caller.queue_again(Instant::now(), cost, resting);
                 self.kept = Kept::of(*refusal);
                 None
             }
@@ -289,24 +288,29 @@ where
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),
             is_repeatable: retry::is_repeatable(status, &self.head.method, &self.head.headers),
-            is_oversized: exceeds_limit(signal.limits(), self.caller.cost()),
+            is_oversized: self
+                .tokens
+                .is_some_and(|tokens| exceeds_limit(signal.limits(), tokens)),
             time_left: self.deadline.map(time_left),
         })
     }
 
-    /// How long a refusal holds all others back: a request that is larger than what is left has to
-    /// wait, and smaller ones have not.
-    fn holds_back(&self, signal: &Signal, delay: Option<Duration>) -> Option<Duration> {
-        delay.filter(|_| !is_due_to_size(signal.limits(), self.caller.cost()))
-    }
-
-    /// Tells the partition what the whole refusal means for all.
-    fn hold_back(&mut self, status: StatusCode, delay: Option<Duration>, heard_at: Instant) {
-        let until = delay.map(|delay| after(heard_at, delay));
+    /// Tells the partition what the whole refusal means for all; whether it is a pause. A request
+    /// that is larger than what is left has to wait by itself: smaller ones have not.
+    fn hold_back(
+        &mut self,
+        status: StatusCode,
+        delay: Option<Duration>,
+        signal: &Signal,
+        heard_at: Instant,
+    ) -> bool {
+        let pause = delay.filter(|_| !is_due_to_size(signal.limits(), self.caller.tokens()));
+        let until = pause.map(|delay| after(heard_at, delay));
         let is_new = self.caller.understood(Instant::now(), until);
-        if let Some(delay) = delay.filter(|_| is_new) {
+        if let Some(delay) = pause.filter(|_| is_new) {
             observe::paused(self.caller.gate().partition(), status, delay);
         }
+        pause.is_some()
     }
 
     /// The answer is no refusal, and goes to the caller as it is.

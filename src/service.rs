@@ -76,8 +76,9 @@ where
         let mut service = mem::replace(&mut self.inner, unready);
         if !self.config.enabled {
             let request = request.map(|body| {
-                let body = Replayer::passthrough(body).attempt().unwrap_or_default();
-                self.map_body.map_body(body)
+                let first = Replayer::passthrough(body).attempt();
+                self.map_body
+                    .map_body(first.expect("the first attempt can always be made"))
             });
             let future = service.call(request);
             return ResponseFuture::passthrough(future);

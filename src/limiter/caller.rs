@@ -3,10 +3,10 @@
 use super::{
     claim::{Bounds, Claim, GivenUp},
     gate::Gate,
-    state::{Arrival, Look},
+    state::{Arrival, Look, State},
 };
 use crate::{
-    quota::{Cost, Quota},
+    quota::{Cost, Sent},
     signal::RateLimit,
 };
 use std::{
@@ -32,17 +32,17 @@ pub(crate) struct Caller {
 enum Phase {
     /// Holds nothing.
     Idle,
-    /// In line, or about to be again because its turn has lapsed. What the server told this very
-    /// call stays with it.
-    Waiting { not_before: Option<Instant> },
+    /// In line, or about to be again because its turn has lapsed; or beside it until then, because
+    /// the server told this very call to wait.
+    Waiting { resting: Option<Instant> },
     /// Never got in line.
     TurnedAway(GivenUp),
     /// Its cost is reserved.
     Admitted,
     /// Its request is under way.
-    InFlight { sent_at: Instant },
+    InFlight { sent: Sent },
     /// Its refusal's body is being read; until then the head alone says how long all are held back.
-    Reading { sent_at: Instant, until: Instant },
+    Reading { sent: Sent, until: Instant },
 }
 
 /// What the wait for a turn came to.
@@ -63,8 +63,6 @@ pub(crate) enum Lesson {
     Nothing,
     /// It was refused; nothing goes until then, or until its body says better.
     Reading { until: Instant },
-    /// It was refused; nothing goes until then.
-    Refused { until: Instant },
 }
 
 /// What the jitter and the backoff of a refusal are computed from.
@@ -86,19 +84,18 @@ impl Caller {
         cost: Cost,
         bounds: Bounds,
     ) -> Self {
-        let arrived = now.checked_sub(head_start).unwrap_or(now);
-        let (claim, arrival) = gate.with(|state, woken| {
-            let ticket = (arrived, state.number());
+        let (claim, arrival) = gate.with(|state, wakers| {
+            let ticket = state.ticket(now, head_start);
             let claim = Claim {
                 ticket,
                 cost,
                 bounds,
             };
-            (claim, state.arrive(&claim, now, woken))
+            (claim, state.arrive(&claim, now, wakers))
         });
         let phase = match arrival {
-            Arrival::Sent => Phase::InFlight { sent_at: now },
-            Arrival::InLine => Phase::Waiting { not_before: None },
+            Arrival::Sent(sent) => Phase::InFlight { sent },
+            Arrival::InLine => Phase::Waiting { resting: None },
             Arrival::TurnedAway(given_up) => Phase::TurnedAway(given_up),
         };
         Self { gate, claim, phase }
@@ -108,8 +105,9 @@ impl Caller {
         &self.gate
     }
 
-    pub(crate) fn cost(&self) -> Cost {
-        self.claim.cost
+    /// What the call costs in tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.claim.cost.tokens
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {
@@ -141,50 +139,52 @@ impl Caller {
     /// the call is back in line then.
     pub(crate) fn confirm(&mut self, now: Instant) -> bool {
         let claim = &self.claim;
-        let confirmed = self
+        let sent = self
             .gate
-            .with(|state, woken| state.confirm(claim, now, woken));
-        self.phase = if confirmed {
-            Phase::InFlight { sent_at: now }
-        } else {
-            Phase::Waiting { not_before: None }
+            .with(|state, wakers| state.confirm(claim, now, wakers));
+        self.phase = match sent {
+            Some(sent) => Phase::InFlight { sent },
+            None => Phase::Waiting { resting: None },
         };
-        confirmed
+        sent.is_some()
     }
 
     /// The head of an answer has arrived.
     pub(crate) fn answered(&mut self, now: Instant, limits: &[RateLimit], lesson: Lesson) {
-        let Phase::InFlight { sent_at } = self.phase else {
+        let Phase::InFlight { sent } = self.phase else {
             return;
         };
-        let cost = self.claim.cost;
         self.phase = match lesson {
-            Lesson::Reading { until } => Phase::Reading { sent_at, until },
-            _ => Phase::Idle,
+            Lesson::Reading { until } => Phase::Reading { sent, until },
+            Lesson::Served | Lesson::Nothing => Phase::Idle,
         };
-        self.gate.learn(now, self.claim.bounds.max_delay, |state| {
-            state.quota.announced(now, sent_at, cost, limits);
-            lesson.teach(&mut state.quota, sent_at);
+        self.gate.learn(now, |state, _| {
+            state.quota.announced(now, sent, limits);
+            match lesson {
+                Lesson::Served => state.quota.served(sent),
+                Lesson::Reading { until } => state.quota.reading(until),
+                Lesson::Nothing => {}
+            }
         });
     }
 
     /// The refusal's body has been read as far as it will be: `until` when all are held back, if
     /// they are. Whether that is a new pause.
     pub(crate) fn understood(&mut self, now: Instant, until: Option<Instant>) -> bool {
-        let Phase::Reading { sent_at, .. } = self.phase else {
+        let Phase::Reading { sent, until: held } = self.phase else {
             return false;
         };
         self.phase = Phase::Idle;
-        self.gate.learn(now, self.claim.bounds.max_delay, |state| {
-            state.quota.understood();
-            until.is_some_and(|until| state.quota.refused(sent_at, until))
+        self.gate.learn(now, |state, _| {
+            state.quota.understood(held);
+            until.is_some_and(|until| state.quota.refused(sent, until))
         })
     }
 
     /// What the delay after a refusal is computed from.
     pub(crate) fn episode(&self) -> Episode {
         let sent_at = match self.phase {
-            Phase::InFlight { sent_at } | Phase::Reading { sent_at, .. } => sent_at,
+            Phase::InFlight { sent } | Phase::Reading { sent, .. } => sent.at,
             _ => Instant::now(),
         };
         self.gate.with(|state, _| Episode {
@@ -193,19 +193,19 @@ impl Caller {
         })
     }
 
-    /// Back in line, at the old place.
-    pub(crate) fn queue_again(&mut self, now: Instant, cost: Cost, not_before: Instant) {
+    /// Back in line at the old place; or beside it until `resting`, if the server told this call
+    /// alone to wait.
+    pub(crate) fn queue_again(&mut self, now: Instant, cost: Cost, resting: Option<Instant>) {
         self.claim.cost = cost;
-        let claim = &self.claim;
-        self.gate.with(|state, woken| {
-            state
-                .queue
-                .insert(claim.ticket, claim.waiter(Some(not_before)));
-            state.advance(now, woken);
+        self.phase = Phase::Waiting { resting };
+        let (ticket, waiter) = (self.claim.ticket, self.claim.waiter());
+        self.gate.with(|state, wakers| {
+            match resting {
+                Some(until) => state.queue.rest(until, ticket, waiter),
+                None => state.queue.insert(ticket, waiter),
+            }
+            state.advance(now, wakers);
         });
-        self.phase = Phase::Waiting {
-            not_before: Some(not_before),
-        };
     }
 
     /// Lets go of whatever it holds.
@@ -214,33 +214,33 @@ impl Caller {
         if matches!(phase, Phase::Idle | Phase::TurnedAway(_)) {
             return;
         }
-        let claim = &self.claim;
-        self.gate.learn(
-            Instant::now(),
-            claim.bounds.max_delay,
-            |state| match phase {
+        let ticket = self.claim.ticket;
+        self.gate
+            .learn(Instant::now(), |state, wakers| match phase {
                 Phase::Idle | Phase::TurnedAway(_) => {}
-                Phase::Waiting { .. } | Phase::Admitted => state.leave(claim),
-                Phase::InFlight { .. } => state.quota.abandoned(claim.cost),
-                Phase::Reading { sent_at, until } => {
-                    state.quota.understood();
-                    state.quota.refused(sent_at, until);
+                Phase::Waiting { resting } => state.leave(ticket, resting, wakers),
+                Phase::Admitted => state.leave(ticket, None, wakers),
+                Phase::InFlight { sent } => state.quota.abandoned(sent),
+                Phase::Reading { sent, until } => {
+                    state.quota.understood(until);
+                    state.quota.refused(sent, until);
                 }
-            },
-        );
+            });
     }
 
     fn look(&mut self, waker: &Waker) -> Look {
-        let not_before = match &self.phase {
-            Phase::Waiting { not_before } => *not_before,
+        let resting = match &self.phase {
+            Phase::Waiting { resting } => *resting,
             Phase::TurnedAway(given_up) => return Look::GivenUp(given_up.clone()),
             // It is not waiting, so there is nothing to wait for.
             _ => return Look::Admitted,
         };
+        // A waker is somebody else's code, which must not run under the lock.
+        let waker = waker.clone();
         let (claim, now) = (&self.claim, Instant::now());
-        let look = self
-            .gate
-            .with(|state, woken| state.look(claim, not_before, now, waker, woken));
+        let look =
+            |state: &mut State, wakers: &mut _| state.look(claim, resting, now, waker, wakers);
+        let look = self.gate.with(look);
         match &look {
             Look::Admitted => self.phase = Phase::Admitted,
             Look::GivenUp(_) => self.phase = Phase::Idle,
@@ -253,19 +253,6 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-impl Lesson {
-    fn teach(self, quota: &mut Quota, sent_at: Instant) {
-        match self {
-            Self::Served => quota.served(sent_at),
-            Self::Nothing => {}
-            Self::Reading { until } => quota.reading(until),
-            Self::Refused { until } => {
-                quota.refused(sent_at, until);
-            }
-        }
     }
 }
 
@@ -289,12 +276,21 @@ mod tests {
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
-        Arrive { head_start: u64 },
+        Arrive {
+            head_start: u64,
+        },
         Look(usize),
         Confirm(usize),
         Serve(usize),
-        Refuse { who: usize, wait: u64, reads: bool },
-        Understand { who: usize, wait: Option<u64> },
+        Refuse {
+            who: usize,
+            wait: u64,
+        },
+        Understand {
+            who: usize,
+            wait: Option<u64>,
+            is_pause: bool,
+        },
         Drop(usize),
         Pass(u64),
     }
@@ -307,13 +303,14 @@ mod tests {
             who().prop_map(Step::Look),
             who().prop_map(Step::Confirm),
             who().prop_map(Step::Serve),
-            (who(), 0..1_500_u64, any::<bool>()).prop_map(|(who, wait, reads)| Step::Refuse {
-                who,
-                wait,
-                reads
-            }),
-            (who(), proptest::option::of(0..1_500_u64))
-                .prop_map(|(who, wait)| Step::Understand { who, wait }),
+            (who(), 0..1_500_u64).prop_map(|(who, wait)| Step::Refuse { who, wait }),
+            (who(), proptest::option::of(0..1_500_u64), any::<bool>()).prop_map(
+                |(who, wait, is_pause)| Step::Understand {
+                    who,
+                    wait,
+                    is_pause
+                }
+            ),
             who().prop_map(Step::Drop),
             (0..400_u64).prop_map(Step::Pass),
         ]
@@ -375,28 +372,16 @@ mod tests {
             sent
         }
 
-        fn refuse(&mut self, who: usize, wait: u64, reads: bool) {
+        fn refuse(&mut self, who: usize, wait: u64) {
             let Some(caller) = self.callers.get_mut(who) else {
                 return;
             };
-            if !caller.is_in_flight() {
-                return;
-            }
             let now = Instant::now();
             let until = now + Duration::from_millis(wait);
-            let lesson = if reads {
-                Lesson::Reading { until }
-            } else {
-                Lesson::Refused { until }
-            };
-            caller.answered(now, &[], lesson);
-            if !reads {
-                self.closed_until = self.closed_until.max(until);
-                caller.queue_again(now, Cost::of_request(10), until);
-            }
+            caller.answered(now, &[], Lesson::Reading { until });
         }
 
-        fn understand(&mut self, who: usize, wait: Option<u64>) {
+        fn understand(&mut self, who: usize, wait: Option<u64>, is_pause: bool) {
             let Some(caller) = self.callers.get_mut(who) else {
                 return;
             };
@@ -405,10 +390,13 @@ mod tests {
             }
             let now = Instant::now();
             let until = wait.map(|wait| now + Duration::from_millis(wait));
-            caller.understood(now, until);
+            caller.understood(now, until.filter(|_| is_pause));
             if let Some(until) = until {
-                self.closed_until = self.closed_until.max(until);
-                caller.queue_again(now, Cost::of_request(10), until);
+                if is_pause {
+                    self.closed_until = self.closed_until.max(until);
+                }
+                let resting = (!is_pause).then_some(until);
+                caller.queue_again(now, Cost::of_request(10), resting);
             }
         }
 
@@ -422,8 +410,12 @@ mod tests {
                         caller.answered(Instant::now(), &[], Lesson::Served);
                     }
                 }
-                Step::Refuse { who, wait, reads } => self.refuse(who, wait, reads),
-                Step::Understand { who, wait } => self.understand(who, wait),
+                Step::Refuse { who, wait } => self.refuse(who, wait),
+                Step::Understand {
+                    who,
+                    wait,
+                    is_pause,
+                } => self.understand(who, wait, is_pause),
                 Step::Drop(who) if who < self.callers.len() => {
                     let caller = self.callers.remove(who);
                     if let Phase::Reading { until, .. } = caller.phase {

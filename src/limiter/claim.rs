@@ -55,19 +55,19 @@ impl GivenUp {
 }
 
 impl Claim {
-    pub(super) fn waiter(&self, not_before: Option<Instant>) -> Waiter {
+    pub(super) fn waiter(&self) -> Waiter {
         Waiter {
             cost: self.cost,
-            not_before,
             deadline: self.bounds.deadline,
+            max_delay: self.bounds.max_delay,
             waker: None,
         }
     }
 
-    /// Whether the call, with others of the cost `ahead` before it, cannot be sent in the time it
-    /// has.
+    /// Whether it is certain that the call, with others of the cost `ahead` before it, cannot be
+    /// sent in the time it has.
     pub(super) fn give_up(&self, quota: &Quota, now: Instant, ahead: Cost) -> Option<GivenUp> {
-        let alone = quota.admit(now, self.cost);
+        let alone = quota.expected(now, Cost::NONE, self.cost);
         if alone.opens_at(now).saturating_duration_since(now) > self.bounds.max_delay {
             return Some(GivenUp::held(StopReason::MaxDelay, alone, now));
         }

@@ -1,17 +1,10 @@
 //! One partition: the lock around its state, and the waking that is done without it.
 
-use super::state::State;
-use crate::{
-    partition::Partition,
-    quota::{Admit, Cost},
-};
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Waker,
-    time::Duration,
+use super::{queue::Wakers, state::State};
+use crate::partition::Partition;
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 use tokio::time::Instant;
 
@@ -29,7 +22,7 @@ impl Gate {
         Self {
             partition,
             counts_tokens: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::new()),
         }
     }
 
@@ -41,43 +34,35 @@ impl Gate {
         self.counts_tokens.load(Ordering::Relaxed)
     }
 
-    /// Works on the state under the lock; then wakes, without the lock, whom the work has put on
-    /// the list.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
-        let mut woken = Vec::new();
+    /// Works on the state under the lock; then wakes and drops, without the lock, the wakers that
+    /// the work has put on the lists.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Wakers) -> T) -> T {
+        let mut wakers = Wakers::default();
         let result = {
             // The state holds counts and instants that are valid after any single step; what a
             // panic may have left behind is at worst a turn that lapses.
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut state, &mut woken)
+            work(&mut state, &mut wakers)
         };
-        woken.into_iter().for_each(Waker::wake);
+        wakers.wake_all();
         result
     }
 
-    /// Works on the state under the lock so that the model changes. Afterwards all go that may, and those are told who
-    /// now wait in vain.
+    /// Works on the state under the lock so that the model changes. Afterwards all go that may, and
+    /// those are told who now wait in vain.
     pub(super) fn learn<T>(
         &self,
         now: Instant,
-        max_delay: Duration,
-        lesson: impl FnOnce(&mut State) -> T,
+        lesson: impl FnOnce(&mut State, &mut Wakers) -> T,
     ) -> T {
-        self.with(|state, woken| {
-            let learned = lesson(state);
+        self.with(|state, wakers| {
+            let learned = lesson(state, wakers);
             if state.quota.counts_tokens() {
                 self.counts_tokens.store(true, Ordering::Relaxed);
             }
-            if state.queue.len() == 0 {
-                return learned;
-            }
-            state.advance(now, woken);
-            if let Admit::At(opens_at, _) = state.quota.admit(now, Cost::of_request(0)) {
-                if opens_at.saturating_duration_since(now) > max_delay {
-                    state.queue.wake_all(woken);
-                } else {
-                    state.queue.wake_hopeless(opens_at, woken);
-                }
+            if state.queue.len() > 0 {
+                state.advance(now, wakers);
+                state.tell_the_hopeless(now, wakers);
             }
             learned
         })

@@ -11,8 +11,11 @@
 //!
 //! A caller whose turn has lapsed is out of the queue, and asks anew by its old number when it is
 //! polled.
+//!
+//! A caller that the server told to wait for its own sake alone rests beside the line until then,
+//! and steps in front of those who came after it.
 
-use crate::quota::{Admit, Cost, Quota};
+use crate::quota::{Admit, Cost, Quota, Reserved, after};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     task::Waker,
@@ -24,17 +27,32 @@ use tokio::time::Instant;
 /// wait.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
 
-/// The order of arrival: when the call came (less its head start), and its number.
-pub(crate) type Ticket = (Instant, u64);
+/// The order of arrival: when the call came (less its head start), in nanoseconds since the
+/// partition was first seen, and its number.
+pub(super) type Ticket = (i64, u64);
 
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) cost: Cost,
-    /// What the server told this very call, where it told nobody else.
-    pub(super) not_before: Option<Instant>,
     /// After this its call can no longer be sent.
     pub(super) deadline: Option<Instant>,
+    /// A longer wait than this is not sat out.
+    pub(super) max_delay: Duration,
     pub(super) waker: Option<Waker>,
+}
+
+/// Wakers that are to be woken, or dropped, without the lock: both may run code that comes back
+/// here.
+#[derive(Debug, Default)]
+pub(super) struct Wakers {
+    wake: Vec<Waker>,
+    drop: Vec<Waker>,
+}
+
+impl Wakers {
+    pub(super) fn wake_all(self) {
+        self.wake.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// The front of the queue, and when it is expected to act.
@@ -46,29 +64,39 @@ struct Front {
     timer: Option<Instant>,
 }
 
+#[derive(Debug)]
+struct Admission {
+    reserved: Reserved,
+    lapses_at: Instant,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Ticket, Waiter>,
     /// What all who wait will cost.
     waiting_cost: Cost,
+    /// Those whom the server told to wait for their own sake, and until when.
+    resting: BTreeMap<(Instant, Ticket), Waiter>,
+    /// Whom to tell when the quota opens too late for them.
     deadlines: BTreeSet<(Instant, Ticket)>,
-    /// Admissions that are not used yet, each with the instant at which it lapses; and these
-    /// instants in order.
-    admitted: BTreeMap<Ticket, (Instant, Cost)>,
+    max_delays: BTreeSet<(Duration, Ticket)>,
+    /// Admissions that are not used yet, and in order when each of them lapses.
+    admitted: BTreeMap<Ticket, Admission>,
     lapses: VecDeque<(Instant, Ticket)>,
     front: Option<Front>,
 }
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.resting.len()
     }
 
     /// Whether nobody waits or holds an admission, by all accounts.
     #[cfg(test)]
     pub(super) fn is_deserted(&self) -> bool {
-        let indices_agree = self.deadlines.is_empty() && self.waiting_cost == Cost::NONE;
-        self.waiting.is_empty() && self.admitted.is_empty() && indices_agree
+        let indices = self.deadlines.is_empty() && self.max_delays.is_empty();
+        let waiting = self.waiting.is_empty() && self.waiting_cost == Cost::NONE;
+        indices && waiting && self.resting.is_empty() && self.admitted.is_empty()
     }
 
     /// What all who wait will cost.
@@ -76,8 +104,8 @@ impl Queue {
         self.waiting_cost
     }
 
-    pub(super) fn contains(&self, ticket: Ticket) -> bool {
-        self.waiting.contains_key(&ticket)
+    pub(super) fn is_admitted(&self, ticket: Ticket) -> bool {
+        self.admitted.contains_key(&ticket)
     }
 
     /// Whether nobody older waits or holds an unused admission.
@@ -88,110 +116,132 @@ impl Queue {
 
     /// Whether nobody younger waits.
     pub(super) fn is_last(&self, ticket: Ticket) -> bool {
-        self.waiting
-            .last_key_value()
-            .is_none_or(|(&last, _)| last < ticket)
+        let last = self.waiting.last_key_value();
+        last.is_none_or(|(&last, _)| last < ticket)
     }
 
     /// About what those will cost who are ahead of this one: no rank is kept, but numbers are given
-    /// in order.
+    /// in order, but for head starts.
     pub(super) fn ahead_of(&self, ticket: Ticket) -> Cost {
         let waiting = self.waiting.len() as u64;
         let first = self.waiting.keys().next().map_or(ticket.1, |first| first.1);
-        let requests = ticket.1.saturating_sub(first).min(waiting);
-        let tokens = u128::from(self.waiting_cost.tokens) * u128::from(requests)
-            / u128::from(waiting.max(1));
-        Cost {
-            requests,
-            tokens: u64::try_from(tokens).unwrap_or(u64::MAX),
-        }
+        let between = ticket.1.checked_sub(first);
+        let requests = between.map_or(waiting, |between| between.min(waiting));
+        let tokens = u128::from(self.waiting_cost.tokens) * u128::from(requests);
+        let tokens = tokens / u128::from(waiting.max(1));
+        let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+        Cost { requests, tokens }
     }
 
+    /// Into the line.
     pub(super) fn insert(&mut self, ticket: Ticket, waiter: Waiter) {
         self.waiting_cost = self.waiting_cost.plus(waiter.cost);
-        self.deadlines
-            .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
         self.waiting.insert(ticket, waiter);
     }
 
-    /// Out of the line, admitted or given up.
-    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waiter> {
-        let waiter = self.waiting.remove(&ticket)?;
-        self.waiting_cost = self.waiting_cost.minus(waiter.cost);
-        waiter
-            .deadline
-            .map(|deadline| self.deadlines.remove(&(deadline, ticket)));
-        self.front.take_if(|front| front.ticket == ticket);
-        Some(waiter)
+    /// Beside the line until then.
+    pub(super) fn rest(&mut self, until: Instant, ticket: Ticket, waiter: Waiter) {
+        self.resting.insert((until, ticket), waiter);
+    }
+
+    /// Whether the call rests until then, or is in line.
+    pub(super) fn contains(&self, ticket: Ticket, resting: Option<Instant>) -> bool {
+        let rests = resting.is_some_and(|until| self.resting.contains_key(&(until, ticket)));
+        rests || self.waiting.contains_key(&ticket)
+    }
+
+    /// Out of the line, or from beside it.
+    pub(super) fn remove(&mut self, ticket: Ticket, resting: Option<Instant>, wakers: &mut Wakers) {
+        let rested = resting.and_then(|until| self.resting.remove(&(until, ticket)));
+        if let Some(waiter) = &rested {
+            self.forget(ticket, waiter);
+        }
+        let waiter = self.take(ticket).or(rested);
+        wakers.drop.extend(waiter.and_then(|waiter| waiter.waker));
     }
 
     /// Takes an admission, if it is still there.
-    pub(super) fn take_admission(&mut self, ticket: Ticket) -> Option<Cost> {
-        self.admitted.remove(&ticket).map(|(_, cost)| cost)
-    }
-
-    pub(super) fn is_admitted(&self, ticket: Ticket) -> bool {
-        self.admitted.contains_key(&ticket)
+    pub(super) fn take_admission(&mut self, ticket: Ticket) -> Option<Reserved> {
+        let admission = self.admitted.remove(&ticket)?;
+        Some(admission.reserved)
     }
 
     /// The caller with this ticket is being polled: it is alive, and need not be woken for what
     /// follows.
-    pub(super) fn polled(&mut self, ticket: Ticket) {
+    pub(super) fn polled(&mut self, ticket: Ticket, wakers: &mut Wakers) {
         self.front.take_if(|front| front.ticket == ticket);
-        if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            waiter.waker = None;
-        }
+        let waiter = self.waiting.get_mut(&ticket);
+        wakers
+            .drop
+            .extend(waiter.and_then(|waiter| waiter.waker.take()));
     }
 
-    /// Remembers whom to wake when the turn of `ticket` comes.
-    pub(super) fn wake_on_turn(&mut self, ticket: Ticket, waker: &Waker) {
-        if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            waiter.waker = Some(waker.clone());
-        }
-    }
-
-    /// Lets all go that may go at this instant. Whoever is to be woken is put into `woken`, for the
-    /// caller to wake without the lock. Returns whether a turn had lapsed: then somebody ahead is
-    /// not being polled.
-    pub(super) fn advance(
+    /// Remembers whom to wake when the turn of `ticket` comes, or can no longer come.
+    pub(super) fn wake_on_turn(
         &mut self,
-        quota: &mut Quota,
-        now: Instant,
-        woken: &mut Vec<Waker>,
-    ) -> bool {
+        ticket: Ticket,
+        resting: Option<Instant>,
+        waker: Waker,
+        wakers: &mut Wakers,
+    ) {
+        let rests = resting.and_then(|until| self.resting.get_mut(&(until, ticket)));
+        let displaced = match rests.or(self.waiting.get_mut(&ticket)) {
+            Some(waiter) => {
+                self.max_delays.insert((waiter.max_delay, ticket));
+                self.deadlines
+                    .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
+                waiter.waker.replace(waker)
+            }
+            None => Some(waker),
+        };
+        wakers.drop.extend(displaced);
+    }
+
+    /// Lets all go that may go at this instant. Returns whether a turn had lapsed: then somebody
+    /// ahead is not being polled.
+    pub(super) fn advance(&mut self, quota: &mut Quota, now: Instant, wakers: &mut Wakers) -> bool {
+        self.rise(now);
         let mut lapsed = self.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {
-            if let Some(opens_at) = opens_at(quota, waiter, now) {
-                self.expect(ticket, opens_at, woken);
+            if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost) {
+                self.expect(ticket, opens_at, wakers);
                 break;
             }
-            let due = self
-                .front
-                .as_ref()
-                .filter(|front| front.ticket == ticket)
-                .map(|front| front.opens_at);
-            let Some(waiter) = self.remove(ticket) else {
+            let front = self.front.as_ref().filter(|front| front.ticket == ticket);
+            let overdue = front.is_some_and(|front| after(front.opens_at, GRACE) <= now);
+            let Some(waiter) = self.take(ticket) else {
                 break;
             };
-            if due.is_some_and(|due| now.saturating_duration_since(due) >= GRACE) {
+            if overdue {
                 lapsed = true;
             } else {
-                let lapses_at = now + GRACE;
-                quota.reserve(now, waiter.cost);
-                self.admitted.insert(ticket, (lapses_at, waiter.cost));
+                let lapses_at = after(now, GRACE);
+                let reserved = quota.reserve(now, waiter.cost);
+                self.admitted.insert(
+                    ticket,
+                    Admission {
+                        reserved,
+                        lapses_at,
+                    },
+                );
                 self.lapses.push_back((lapses_at, ticket));
             }
-            woken.extend(waiter.waker);
+            wakers.wake.extend(waiter.waker);
         }
         lapsed
     }
 
-    /// When the front should look again: the quota opens for it, or an admission ahead of it
-    /// lapses.
+    /// When the quota is expected to open for the front, if somebody waits that it does not admit.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        self.front.as_ref().map(|front| front.opens_at)
+    }
+
+    /// When the front should look again: the quota opens for it, an admission ahead of it lapses,
+    /// or somebody steps in front of it.
     pub(super) fn next_turn(&self) -> Option<Instant> {
         let lapses = self.lapses.front().map(|&(at, _)| at);
-        let opens = self.front.as_ref().map(|front| front.opens_at);
-        lapses.into_iter().chain(opens).min()
+        let rises = self.resting.keys().next().map(|&(until, _)| until);
+        lapses.into_iter().chain(rises).chain(self.opens_at()).min()
     }
 
     /// The front's timer has been set to [`Queue::next_turn`]; `false` if this is not the front.
@@ -204,46 +254,68 @@ impl Queue {
         })
     }
 
-    /// Wakes those whose deadline comes before the quota opens.
-    pub(super) fn wake_hopeless(&mut self, opens_at: Instant, woken: &mut Vec<Waker>) {
-        let hopeless = self
-            .deadlines
-            .iter()
-            .take_while(|(deadline, _)| *deadline <= opens_at);
-        for (_, ticket) in hopeless {
-            woken.extend(
-                self.waiting
-                    .get_mut(ticket)
-                    .and_then(|waiter| waiter.waker.take()),
-            );
+    /// Wakes those for whom `opens_at` is too late. Each is told once, until it is polled.
+    pub(super) fn wake_hopeless(&mut self, now: Instant, opens_at: Instant, wakers: &mut Wakers) {
+        let delay = opens_at.saturating_duration_since(now);
+        while let Some(&(deadline, ticket)) = self.deadlines.first().filter(|d| d.0 <= opens_at) {
+            self.deadlines.remove(&(deadline, ticket));
+            self.wake(ticket, wakers);
+        }
+        while let Some(&(max_delay, ticket)) = self.max_delays.first().filter(|d| d.0 < delay) {
+            self.max_delays.remove(&(max_delay, ticket));
+            self.wake(ticket, wakers);
         }
     }
 
-    /// Wakes everybody.
-    pub(super) fn wake_all(&mut self, woken: &mut Vec<Waker>) {
-        woken.extend(
-            self.waiting
-                .values_mut()
-                .filter_map(|waiter| waiter.waker.take()),
-        );
+    fn wake(&mut self, ticket: Ticket, wakers: &mut Wakers) {
+        let waiter = self.waiting.get_mut(&ticket);
+        wakers
+            .wake
+            .extend(waiter.and_then(|waiter| waiter.waker.take()));
+    }
+
+    /// Those who have rested long enough step into the line.
+    fn rise(&mut self, now: Instant) {
+        while let Some(rested) = self
+            .resting
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)
+        {
+            let (_, ticket) = *rested.key();
+            let waiter = rested.remove();
+            self.insert(ticket, waiter);
+        }
+    }
+
+    /// Out of the line, and out of the indices whether in line or resting.
+    fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&ticket)?;
+        self.waiting_cost = self.waiting_cost.minus(waiter.cost);
+        self.forget(ticket, &waiter);
+        self.front.take_if(|front| front.ticket == ticket);
+        Some(waiter)
+    }
+
+    fn forget(&mut self, ticket: Ticket, waiter: &Waiter) {
+        self.max_delays.remove(&(waiter.max_delay, ticket));
+        waiter
+            .deadline
+            .map(|deadline| self.deadlines.remove(&(deadline, ticket)));
     }
 
     /// Takes back the admissions that were not used in time; whether there were any.
     fn lapse(&mut self, quota: &mut Quota, now: Instant) -> bool {
         let mut lapsed = false;
         while let Some(&(at, ticket)) = self.lapses.front() {
-            let unused = self
-                .admitted
-                .get(&ticket)
-                .filter(|&&(lapses_at, _)| lapses_at == at)
-                .map(|&(_, cost)| cost);
+            let admission = self.admitted.get(&ticket).filter(|a| a.lapses_at == at);
+            let unused = admission.map(|admission| admission.reserved);
             if unused.is_some() && at > now {
                 break;
             }
             self.lapses.pop_front();
-            if let Some(cost) = unused {
+            if let Some(reserved) = unused {
                 self.admitted.remove(&ticket);
-                quota.give_back(cost);
+                quota.give_back(reserved);
                 lapsed = true;
             }
         }
@@ -252,33 +324,16 @@ impl Queue {
 
     /// `ticket` is in front and may go at `opens_at`: wakes it, unless its timer goes off soon
     /// enough.
-    fn expect(&mut self, ticket: Ticket, opens_at: Instant, woken: &mut Vec<Waker>) {
-        let timer = self
-            .front
-            .take()
-            .filter(|front| front.ticket == ticket)
-            .and_then(|front| front.timer);
+    fn expect(&mut self, ticket: Ticket, opens_at: Instant, wakers: &mut Wakers) {
+        let front = self.front.take().filter(|front| front.ticket == ticket);
+        let timer = front.and_then(|front| front.timer);
         self.front = Some(Front {
             ticket,
             opens_at,
             timer,
         });
-        let needed = self.next_turn();
-        if timer.is_none() || timer > needed {
-            woken.extend(
-                self.waiting
-                    .get_mut(&ticket)
-                    .and_then(|waiter| waiter.waker.take()),
-            );
+        if timer.is_none() || timer > self.next_turn() {
+            self.wake(ticket, wakers);
         }
-    }
-}
-
-/// When the quota opens for a waiter that is in front; `None` for now.
-fn opens_at(quota: &Quota, waiter: &Waiter, now: Instant) -> Option<Instant> {
-    let own = waiter.not_before.filter(|&at| at > now);
-    match quota.admit(now, waiter.cost) {
-        Admit::Now => own,
-        Admit::At(at, _) => own.max(Some(at)),
     }
 }

@@ -2,27 +2,29 @@
 
 use super::{
     claim::{Claim, GivenUp},
-    queue::{GRACE, Queue},
+    queue::{GRACE, Queue, Ticket, Wakers},
 };
 use crate::{
-    quota::{Admit, Cost, Quota, after},
+    quota::{Admit, Cost, Quota, Sent, after},
     report::StopReason,
 };
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub(super) quota: Quota,
     pub(super) queue: Queue,
     pub(super) rng: fastrand::Rng,
+    /// When the partition was first seen; times of arrival count from here.
+    began: Instant,
     last_number: u64,
 }
 
 /// What becomes of a call that arrives.
 pub(super) enum Arrival {
     /// It is sent at once.
-    Sent,
+    Sent(Sent),
     /// It waits for its turn.
     InLine,
     /// It is not let in.
@@ -35,28 +37,35 @@ pub(super) enum Look {
     Admitted,
     /// It cannot be sent in the time it has, and is out of the queue.
     GivenUp(GivenUp),
-    /// It is to look again at this instant, if it is not woken before.
+    /// It is to look again at this instant, if it is not wakers before.
     Again(Instant),
 }
 
 impl State {
-    /// The number of the next call to arrive.
-    pub(super) fn number(&mut self) -> u64 {
+    pub(super) fn new() -> Self {
+        Self {
+            quota: Quota::default(),
+            queue: Queue::default(),
+            rng: fastrand::Rng::new(),
+            began: Instant::now(),
+            last_number: 0,
+        }
+    }
+
+    /// The place of a call that arrives now.
+    pub(super) fn ticket(&mut self, now: Instant, head_start: Duration) -> Ticket {
+        let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+        let arrived = nanos(now.saturating_duration_since(self.began));
         self.last_number += 1;
-        self.last_number
+        (arrived.saturating_sub(nanos(head_start)), self.last_number)
     }
 
     /// A new call, on its way at once if the partition is open and nobody older waits.
-    pub(super) fn arrive(
-        &mut self,
-        claim: &Claim,
-        now: Instant,
-        woken: &mut Vec<Waker>,
-    ) -> Arrival {
-        self.advance(now, woken);
+    pub(super) fn arrive(&mut self, claim: &Claim, now: Instant, wakers: &mut Wakers) -> Arrival {
+        self.advance(now, wakers);
         if self.admits(claim, now) {
             self.quota.reserve(now, claim.cost);
-            return Arrival::Sent;
+            return Arrival::Sent(self.quota.sent(now, claim.cost));
         }
         // One with a head start passes some of those who wait; how many is not worth counting.
         let last = self.queue.is_last(claim.ticket);
@@ -73,73 +82,92 @@ impl State {
             let given_up = GivenUp::held(StopReason::MaxWaiting, expected, now);
             return Arrival::TurnedAway(given_up);
         }
-        self.queue.insert(claim.ticket, claim.waiter(None));
+        self.queue.insert(claim.ticket, claim.waiter());
         Arrival::InLine
     }
 
-    /// A call that waits is polled.
+    /// A call that waits is polled; it is to rest until `resting`, if that is not over.
     pub(super) fn look(
         &mut self,
         claim: &Claim,
-        not_before: Option<Instant>,
+        resting: Option<Instant>,
         now: Instant,
-        waker: &Waker,
-        woken: &mut Vec<Waker>,
+        waker: Waker,
+        wakers: &mut Wakers,
     ) -> Look {
         let ticket = claim.ticket;
-        self.queue.polled(ticket);
-        let mut stands_in = self.advance(now, woken);
+        self.queue.polled(ticket, wakers);
+        let mut stands_in = self.advance(now, wakers);
         if !self.queue.is_admitted(ticket) {
             if let Some(given_up) = claim.give_up(&self.quota, now, Cost::NONE) {
-                self.queue.remove(ticket);
-                self.advance(now, woken);
+                self.queue.remove(ticket, resting, wakers);
+                self.advance(now, wakers);
                 return Look::GivenUp(given_up);
             }
-            if !self.queue.contains(ticket) {
-                self.queue.insert(ticket, claim.waiter(not_before));
-                stands_in |= self.advance(now, woken);
+            if !self.queue.contains(ticket, resting) {
+                self.queue.insert(ticket, claim.waiter());
+                stands_in |= self.advance(now, wakers);
             }
         }
-        if self.queue.is_admitted(ticket) {
+        let admitted = self.queue.is_admitted(ticket);
+        self.queue.wake_on_turn(ticket, resting, waker, wakers);
+        if admitted {
             return Look::Admitted;
         }
-        self.queue.wake_on_turn(ticket, waker);
-        Look::Again(self.look_again(claim, now, stands_in))
+        let look_again = match resting.filter(|&until| until > now) {
+            Some(until) => until,
+            None => self.look_again(claim, now, stands_in),
+        };
+        let deadline = claim.bounds.deadline;
+        Look::Again(deadline.map_or(look_again, |deadline| deadline.min(look_again)))
     }
 
-    /// The service of a call is ready: whether it may be sent now, and then it counts as sent. Else
-    /// it is back in line.
-    pub(super) fn confirm(&mut self, claim: &Claim, now: Instant, woken: &mut Vec<Waker>) -> bool {
-        self.advance(now, woken);
-        let admitted = self.queue.take_admission(claim.ticket).is_some();
-        let confirmed = if admitted {
-            self.quota.paused_until(now).is_none()
-        } else {
-            self.admits(claim, now)
+    /// The service of a call is ready: it counts as sent from now on, or is back in line.
+    pub(super) fn confirm(
+        &mut self,
+        claim: &Claim,
+        now: Instant,
+        wakers: &mut Wakers,
+    ) -> Option<Sent> {
+        self.advance(now, wakers);
+        let confirmed = match self.queue.take_admission(claim.ticket) {
+            Some(_) if self.quota.paused_until(now).is_none() => true,
+            Some(reserved) => {
+                self.quota.give_back(reserved);
+                false
+            }
+            None if self.admits(claim, now) => {
+                self.quota.reserve(now, claim.cost);
+                true
+            }
+            None => false,
         };
-        match (admitted, confirmed) {
-            (true, true) | (false, false) => {}
-            (true, false) => self.quota.give_back(claim.cost),
-            (false, true) => self.quota.reserve(now, claim.cost),
-        }
         if !confirmed {
-            self.queue.insert(claim.ticket, claim.waiter(None));
+            self.queue.insert(claim.ticket, claim.waiter());
         }
-        self.advance(now, woken);
-        confirmed
+        self.advance(now, wakers);
+        confirmed.then(|| self.quota.sent(now, claim.cost))
     }
 
     /// A call that waits or is admitted goes away.
-    pub(super) fn leave(&mut self, claim: &Claim) {
-        self.queue.remove(claim.ticket);
-        if let Some(cost) = self.queue.take_admission(claim.ticket) {
-            self.quota.give_back(cost);
+    pub(super) fn leave(&mut self, ticket: Ticket, resting: Option<Instant>, wakers: &mut Wakers) {
+        self.queue.remove(ticket, resting, wakers);
+        if let Some(reserved) = self.queue.take_admission(ticket) {
+            self.quota.give_back(reserved);
+        }
+    }
+
+    /// Wakes those for whom it is certain that the partition opens too late.
+    pub(super) fn tell_the_hopeless(&mut self, now: Instant, wakers: &mut Wakers) {
+        let opens = self.quota.expected(now, Cost::NONE, Cost::of_request(0));
+        if let Admit::At(opens_at, _) = opens {
+            self.queue.wake_hopeless(now, opens_at, wakers);
         }
     }
 
     /// Lets all go that may; whether somebody's turn had lapsed.
-    pub(super) fn advance(&mut self, now: Instant, woken: &mut Vec<Waker>) -> bool {
-        self.queue.advance(&mut self.quota, now, woken)
+    pub(super) fn advance(&mut self, now: Instant, wakers: &mut Wakers) -> bool {
+        self.queue.advance(&mut self.quota, now, wakers)
     }
 
     /// Whether the partition is open for a call, and nobody older is before it.
@@ -147,17 +175,16 @@ impl State {
         self.queue.is_first(claim.ticket) && self.quota.admit(now, claim.cost) == Admit::Now
     }
 
-    /// When a call that waits looks again: exactly at its turn if it is the front, or stands in for
+    /// When a call in line looks again: exactly at its turn if it is the front, or stands in for
     /// one that is not being polled; else behind the time at which its turn is expected.
     fn look_again(&mut self, claim: &Claim, now: Instant, stands_in: bool) -> Instant {
         let is_front = self.queue.set_timer(claim.ticket);
         let turn = self.queue.next_turn().filter(|_| is_front || stands_in);
-        let look_again = turn.unwrap_or_else(|| {
+        turn.unwrap_or_else(|| {
             let ahead = self.queue.ahead_of(claim.ticket);
-            let expected = self.quota.expected(now, ahead, claim.cost);
-            after(expected.opens_at(now), GRACE)
-        });
-        let deadline = claim.bounds.deadline;
-        deadline.map_or(look_again, |deadline| deadline.min(look_again))
+            let expected = self.quota.expected(now, ahead, claim.cost).opens_at(now);
+            let front = self.queue.opens_at().unwrap_or(now);
+            after(expected.max(front), GRACE)
+        })
     }
 }

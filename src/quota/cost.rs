@@ -42,6 +42,14 @@ impl Cost {
         }
     }
 
+    /// The lesser of both in each dimension.
+    pub(super) fn least(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.min(other.requests),
+            tokens: self.tokens.min(other.tokens),
+        }
+    }
+
     /// What is left of this without `other`.
     pub(crate) fn minus(self, other: Self) -> Self {
         Self {
@@ -51,23 +59,28 @@ impl Cost {
     }
 }
 
-/// Whether a request is larger than a whole limit that was announced.
-pub(crate) fn exceeds_limit(limits: &[RateLimit], cost: Cost) -> bool {
-    limits.iter().any(|l| {
-        Unit::of(l.dimension()) == Unit::Tokens
-            && l.limit().is_some_and(|limit| cost.tokens > limit)
-    })
+/// Whether a request of so many tokens is larger than a whole limit, and nothing else is used up
+/// that would explain its refusal.
+pub(crate) fn exceeds_limit(limits: &[RateLimit], tokens: u64) -> bool {
+    let is_above = |l: &RateLimit| l.limit().is_some_and(|limit| tokens > limit);
+    nothing_is_used_up(limits) && token_limits(limits).any(is_above)
 }
 
 /// Whether a refusal is due to the request's size alone: something is left in every dimension, but
 /// not enough tokens for this one.
-pub(crate) fn is_due_to_size(limits: &[RateLimit], cost: Cost) -> bool {
-    let is_short = |l: &RateLimit| {
-        Unit::of(l.dimension()) == Unit::Tokens
-            && l.remaining()
-                .is_some_and(|remaining| remaining < cost.tokens)
-    };
-    limits.iter().all(|l| l.remaining() != Some(0)) && limits.iter().any(is_short)
+pub(crate) fn is_due_to_size(limits: &[RateLimit], tokens: u64) -> bool {
+    let is_short = |l: &RateLimit| l.remaining().is_some_and(|remaining| remaining < tokens);
+    nothing_is_used_up(limits) && token_limits(limits).any(is_short)
+}
+
+fn nothing_is_used_up(limits: &[RateLimit]) -> bool {
+    limits.iter().all(|l| l.remaining() != Some(0))
+}
+
+fn token_limits(limits: &[RateLimit]) -> impl Iterator<Item = &RateLimit> {
+    limits
+        .iter()
+        .filter(|l| Unit::of(l.dimension()) == Unit::Tokens)
 }
 
 /// What a dimension counts.

@@ -10,11 +10,14 @@
 
 mod bucket;
 mod cost;
+mod ledger;
+mod level;
 mod pause;
 
 use crate::signal::RateLimit;
 use bucket::Bucket;
-use pause::Pause;
+use ledger::Ledger;
+use pause::{Pause, Release};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -69,39 +72,39 @@ impl fmt::Display for Hold {
 pub(crate) struct Quota {
     pause: Pause,
     buckets: Vec<Bucket>,
-    /// What was admitted and is not answered, sent already or not.
-    outstanding: Cost,
+    ledger: Ledger,
+}
+
+/// What was taken out of the quota for an admission, so that it can be put back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserved {
+    cost: Cost,
+    release: Release,
+}
+
+/// What an attempt remembers of the moment at which it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) at: Instant,
+    cost: Cost,
+    /// All that had been admitted shortly before.
+    before: Cost,
 }
 
 impl Quota {
     /// When a request of this cost may go, if nobody else goes before it.
     pub(crate) fn admit(&self, now: Instant, cost: Cost) -> Admit {
-        self.expected(now, Cost::NONE, cost)
+        let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
+        self.strictest(now, Cost::NONE, cost, reading)
     }
 
-    /// When a request of this cost may go, if others of the cost `ahead` go before it.
+    /// When a request of this cost may go, if others of the cost `ahead` go before it; as far as is
+    /// known for certain, so without the refusals that are still being read.
     pub(crate) fn expected(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
-        let pause = self
-            .pause
-            .opens_at(now, ahead.requests)
-            .map(|at| (at, Hold::Pause));
-        let buckets = self
-            .buckets
-            .iter()
-            .map(|b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
-        // Of two that name the same instant the first is the reason: a pause is what people look
-        // for.
-        let strictest = pause
-            .into_iter()
-            .chain(buckets)
-            .reduce(|a, b| if b.0 > a.0 { b } else { a });
-        match strictest {
-            Some((at, hold)) if at > now => Admit::At(at, hold),
-            _ => Admit::Now,
-        }
+        self.strictest(now, ahead, cost, None)
     }
 
-    /// The end of the pause, if one is on.
+    /// The end of the pause, if one is on, or of the reading of a refusal.
     pub(crate) fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.pause.ends_at(now)
     }
@@ -120,55 +123,61 @@ impl Quota {
     /// Whether nothing is admitted and nothing is being read.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.outstanding == Cost::NONE && self.pause.is_understood()
+        self.ledger.outstanding() == Cost::NONE && self.pause.is_understood()
     }
 
     /// Takes a request's cost out of what is left, because it was admitted.
-    pub(crate) fn reserve(&mut self, now: Instant, cost: Cost) {
-        self.outstanding = self.outstanding.plus(cost);
-        self.pause.released(1);
+    pub(crate) fn reserve(&mut self, now: Instant, cost: Cost) -> Reserved {
+        self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
+        let release = self.pause.release();
+        Reserved { cost, release }
     }
 
-    /// Gives back the cost of an admission that was not used.
-    pub(crate) fn give_back(&mut self, cost: Cost) {
-        self.outstanding = self.outstanding.minus(cost);
-        self.pause.took_back(1);
-        self.buckets.iter_mut().for_each(|b| b.give_back(cost));
+    /// Puts back what was taken for an admission that was not used.
+    pub(crate) fn give_back(&mut self, reserved: Reserved) {
+        self.ledger.settled(reserved.cost);
+        self.buckets
+            .iter_mut()
+            .for_each(|b| b.give_back(reserved.cost));
+        self.pause.take_back(reserved.release);
+    }
+
+    /// An admission of this cost is used now.
+    pub(crate) fn sent(&self, now: Instant, cost: Cost) -> Sent {
+        Sent {
+            at: now,
+            cost,
+            before: self.ledger.before(),
+        }
     }
 
     /// The request will not be heard of again: dropped, or failed without an answer.
-    pub(crate) fn abandoned(&mut self, cost: Cost) {
-        self.outstanding = self.outstanding.minus(cost);
+    pub(crate) fn abandoned(&mut self, sent: Sent) {
+        self.ledger.settled(sent.cost);
     }
 
     /// An answer announced what is left.
-    pub(crate) fn announced(
-        &mut self,
-        now: Instant,
-        sent_at: Instant,
-        cost: Cost,
-        limits: &[RateLimit],
-    ) {
-        self.abandoned(cost);
-        let outstanding = self.outstanding;
+    pub(crate) fn announced(&mut self, now: Instant, sent: Sent, limits: &[RateLimit]) {
+        self.ledger.settled(sent.cost);
+        let uncounted = self.ledger.uncounted(sent.before);
         for announced in limits.iter().filter(|l| l.refills_continuously()) {
-            if let Some(known) = self
+            let known = self
                 .buckets
                 .iter_mut()
-                .find(|b| b.is(announced.dimension()))
-            {
-                known.announced(now, sent_at, outstanding, announced);
+                .find(|b| b.is(announced.dimension()));
+            if let Some(known) = known {
+                known.announced(now, sent.at, uncounted, announced);
             } else if self.buckets.len() < MAX_DIMENSIONS {
-                self.buckets
-                    .extend(Bucket::new(now, outstanding, announced));
+                let new = Bucket::new(now, sent.at, uncounted, announced);
+                self.buckets.extend(new);
             }
         }
     }
 
     /// A request that was sent after the pause was not refused.
-    pub(crate) fn served(&mut self, sent_at: Instant) {
-        self.pause.served(sent_at);
+    pub(crate) fn served(&mut self, sent: Sent) {
+        self.pause.served(sent.at);
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
@@ -177,15 +186,37 @@ impl Quota {
         self.pause.reading(until);
     }
 
-    /// The reading that was announced by [`Quota::reading`] is over.
-    pub(crate) fn understood(&mut self) {
-        self.pause.understood();
+    /// The reading that was to hold back until then is over.
+    pub(crate) fn understood(&mut self, until: Instant) {
+        self.pause.understood(until);
     }
 
-    /// A refusal of a request sent at `sent_at`: nothing goes before `until`. Whether it began a
-    /// new pause.
-    pub(crate) fn refused(&mut self, sent_at: Instant, until: Instant) -> bool {
-        self.pause.refused(sent_at, until)
+    /// A refusal: nothing goes before `until`. Whether it began a new pause.
+    pub(crate) fn refused(&mut self, sent: Sent, until: Instant) -> bool {
+        self.pause.refused(sent.at, until)
+    }
+
+    fn strictest(
+        &self,
+        now: Instant,
+        ahead: Cost,
+        cost: Cost,
+        reading: Option<(Instant, Hold)>,
+    ) -> Admit {
+        let pause = self
+            .pause
+            .opens_at(ahead.requests)
+            .map(|at| (at, Hold::Pause));
+        let buckets = self.buckets.iter();
+        let buckets =
+            buckets.map(|b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
+        // Of two that name the same instant the first is the reason: a pause is what people look
+        // for.
+        let all = pause.into_iter().chain(reading).chain(buckets);
+        match all.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
+            Some((at, hold)) if at > now => Admit::At(at, hold),
+            _ => Admit::Now,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! a thousand requests within ten steps.
 
 use super::after;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 /// The time in which a refusal would be known: about a round trip between continents.
@@ -17,28 +17,36 @@ const STEP: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     until: Option<Instant>,
-    /// Requests admitted since `until`.
+    /// How often `until` has moved, and the requests admitted since it last did.
+    moves: u32,
     released: u64,
     /// Episodes since a request was last served.
     refusals: u32,
-    /// Refusals whose bodies are being read, and when the last of them stops holding callers back.
-    reading: u32,
-    reading_until: Option<Instant>,
+    /// Refusals whose bodies are being read, by the instant at which each stops holding callers
+    /// back.
+    reading: BTreeMap<Instant, u32>,
 }
 
+/// Which pause an admission was counted behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Release(u32);
+
 impl Pause {
-    /// When the next may go after `ahead` others.
-    pub(super) fn opens_at(&self, now: Instant, ahead: u64) -> Option<Instant> {
+    /// When the next may go after `ahead` others, as far as refusals have been understood.
+    pub(super) fn opens_at(&self, ahead: u64) -> Option<Instant> {
         let place = self.released.saturating_add(ahead).saturating_add(1);
-        let opens = self.until.map(|until| after(until, STEP * place.ilog2()));
-        opens.max(self.reading_until(now))
+        self.until.map(|until| after(until, STEP * place.ilog2()))
     }
 
-    /// When the pause that is on at `now` ends.
+    /// Until when callers are held back by refusals that are still being read.
+    pub(super) fn reading_until(&self) -> Option<Instant> {
+        self.reading.last_key_value().map(|(&until, _)| until)
+    }
+
+    /// When the pause that is on at `now` ends, or the last refusal has been read.
     pub(super) fn ends_at(&self, now: Instant) -> Option<Instant> {
-        self.until
-            .max(self.reading_until(now))
-            .filter(|&until| until > now)
+        let until = self.until.max(self.reading_until());
+        until.filter(|&until| until > now)
     }
 
     /// Episodes in a row, with the one that a refusal of a request sent at `sent_at` belongs to.
@@ -47,12 +55,17 @@ impl Pause {
         self.refusals.saturating_add(u32::from(new))
     }
 
-    pub(super) fn released(&mut self, requests: u64) {
-        self.released = self.released.saturating_add(requests);
+    /// A request is admitted.
+    pub(super) fn release(&mut self) -> Release {
+        self.released = self.released.saturating_add(1);
+        Release(self.moves)
     }
 
-    pub(super) fn took_back(&mut self, requests: u64) {
-        self.released = self.released.saturating_sub(requests);
+    /// An admission was not used.
+    pub(super) fn take_back(&mut self, release: Release) {
+        if release.0 == self.moves {
+            self.released = self.released.saturating_sub(1);
+        }
     }
 
     pub(super) fn served(&mut self, sent_at: Instant) {
@@ -66,31 +79,32 @@ impl Pause {
         let refusals = self.refusals_with(sent_at);
         let is_new = refusals > self.refusals;
         self.refusals = refusals;
-        self.until = self.until.max(Some(until));
-        self.released = 0;
+        if self.until.is_none_or(|ends| until > ends) {
+            self.until = Some(until);
+            self.moves = self.moves.wrapping_add(1);
+            self.released = 0;
+        }
         is_new
     }
 
     pub(super) fn reading(&mut self, until: Instant) {
-        self.reading += 1;
-        self.reading_until = self.reading_until.max(Some(until));
+        *self.reading.entry(until).or_default() += 1;
     }
 
-    pub(super) fn understood(&mut self) {
-        self.reading = self.reading.saturating_sub(1);
-        if self.reading == 0 {
-            self.reading_until = None;
+    /// The refusal that was being read, and held callers back until then, has been.
+    pub(super) fn understood(&mut self, until: Instant) {
+        if let Some(readers) = self.reading.get_mut(&until) {
+            *readers -= 1;
+            if *readers == 0 {
+                self.reading.remove(&until);
+            }
         }
     }
 
     /// Whether no refusal is being read.
     #[cfg(test)]
     pub(super) fn is_understood(&self) -> bool {
-        self.reading == 0 && self.reading_until.is_none()
-    }
-
-    fn reading_until(&self, now: Instant) -> Option<Instant> {
-        self.reading_until.filter(|&until| until > now)
+        self.reading.is_empty()
     }
 }
 
@@ -109,14 +123,14 @@ mod tests {
 
     #[test]
     fn nothing_is_held_back_before_the_first_refusal() {
-        assert_eq!(Pause::default().opens_at(Instant::now(), 1_000_000), None);
+        assert_eq!(Pause::default().opens_at(1_000_000), None);
     }
 
     #[test]
     fn opens_at_the_end_of_the_longest_wait() {
         let (mut pause, until) = paused_for(5 * SECOND);
         pause.refused(until - 5 * SECOND, until - SECOND);
-        assert_eq!(pause.opens_at(until - 3 * SECOND, 0), Some(until));
+        assert_eq!(pause.opens_at(0), Some(until));
         assert_eq!(pause.ends_at(until - Duration::from_nanos(1)), Some(until));
         assert_eq!(pause.ends_at(until), None);
     }
@@ -126,23 +140,45 @@ mod tests {
         let (mut pause, until) = paused_for(SECOND);
         let steps = [0, 1, 1, 2, 2, 2, 2, 3];
         for step in steps {
-            assert_eq!(pause.opens_at(until, 0), Some(until + STEP * step));
-            pause.released(1);
+            assert_eq!(pause.opens_at(0), Some(until + STEP * step));
+            pause.release();
         }
+        let thousandth = pause.opens_at(1_000 - 9);
         assert_eq!(
-            pause.opens_at(until, 1015),
-            Some(until + STEP * 10),
+            thousandth,
+            Some(until + STEP * 9),
             "a thousand within ten steps"
         );
-        assert_eq!(pause.opens_at(until, u64::MAX), Some(until + STEP * 63));
+        assert_eq!(pause.opens_at(u64::MAX), Some(until + STEP * 63));
     }
 
     #[test]
-    fn an_unused_release_is_free_for_the_next() {
+    fn a_late_refusal_of_the_same_burst_does_not_open_the_door_anew() {
         let (mut pause, until) = paused_for(SECOND);
-        pause.released(1);
-        pause.took_back(1);
-        assert_eq!(pause.opens_at(until, 0), Some(until));
+        for _ in 0..63 {
+            pause.release();
+        }
+        pause.refused(until - SECOND, until);
+        assert_eq!(pause.opens_at(0), Some(until + STEP * 6));
+        pause.refused(until, until + SECOND);
+        assert_eq!(
+            pause.opens_at(0),
+            Some(until + SECOND),
+            "but a longer wait begins again"
+        );
+    }
+
+    #[test]
+    fn an_unused_release_is_free_for_the_next_behind_the_same_pause() {
+        let (mut pause, until) = paused_for(SECOND);
+        let unused = pause.release();
+        pause.take_back(unused);
+        assert_eq!(pause.opens_at(0), Some(until));
+        let before = pause.release();
+        pause.refused(until, until + SECOND);
+        pause.release();
+        pause.take_back(before);
+        assert_eq!(pause.opens_at(0), Some(until + SECOND + STEP));
     }
 
     #[test]
@@ -171,24 +207,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_is_read_holds_back_until_it_is_understood() {
+    fn each_refusal_that_is_read_holds_back_until_it_is_understood_itself() {
         let mut pause = Pause::default();
         let now = Instant::now();
+        for seconds in [1, 200, 200, 3] {
+            pause.reading(now + seconds * SECOND);
+        }
+        for (understood, left) in [(200, Some(200)), (200, Some(3)), (1, Some(3)), (3, None)] {
+            pause.understood(now + understood * SECOND);
+            assert_eq!(pause.ends_at(now), left.map(|left| now + left * SECOND));
+        }
         pause.reading(now + SECOND);
-        pause.reading(now + 2 * SECOND);
-        assert_eq!(pause.opens_at(now, 0), Some(now + 2 * SECOND));
-        pause.understood();
         assert_eq!(
-            pause.opens_at(now, 0),
-            Some(now + 2 * SECOND),
-            "the other is still being read"
-        );
-        assert_eq!(
-            pause.opens_at(now + 2 * SECOND, 0),
+            pause.ends_at(now + SECOND),
             None,
-            "but not for ever"
+            "and no longer than it says"
         );
-        pause.understood();
-        assert_eq!(pause.opens_at(now, 0), None);
+        assert_eq!(pause.opens_at(0), None, "and is no pause yet");
     }
 }

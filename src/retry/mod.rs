@@ -30,7 +30,7 @@ pub(crate) struct Refusal<'a> {
     /// Whether sending the request twice does no harm, should the server have done the work after
     /// all.
     pub(crate) is_repeatable: bool,
-    /// Whether the request costs more than the whole limit, as far as we can tell.
+    /// Whether the request costs more than the whole limit, as the caller says.
     pub(crate) is_oversized: bool,
     /// The time until the deadline, if there is one.
     pub(crate) time_left: Option<Duration>,
@@ -87,16 +87,18 @@ impl Policy {
     }
 
     /// As long as the server asked for; without a hint, or where hints of nearly nothing have
-    /// proved too short before, as long as the backoff says.
+    /// proved too short before, as long as the backoff says, which never exceeds the maximum.
     fn delay(&self, refusal: &Refusal<'_>) -> Duration {
+        let backoff = |refusals| {
+            let delay = self.backoff.delay(refusals, refusal.random_ratio);
+            delay.min(self.max_delay)
+        };
         match refusal.signal.wait() {
-            Some(wait) if refusal.refusals > 1 => wait.max(
-                self.backoff
-                    .delay(refusal.refusals - 1, refusal.random_ratio)
-                    .min(MAX_FLOOR),
-            ),
+            Some(wait) if refusal.refusals > 1 => {
+                wait.max(backoff(refusal.refusals - 1).min(MAX_FLOOR))
+            }
             Some(wait) => wait,
-            None => self.backoff.delay(refusal.refusals, refusal.random_ratio),
+            None => backoff(refusal.refusals),
         }
     }
 }

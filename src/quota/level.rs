@@ -1,0 +1,142 @@
+//! What one answer tells of a bucket: its level, and the rate at which it fills.
+
+use super::CEILING;
+use crate::signal::RateLimit;
+use std::time::Duration;
+
+/// The longest time for one unit that is believed. No server has been seen that gives out less than
+/// a few dozen a day; and one absurd announcement must not close a partition for good, for then
+/// nothing would be sent that could correct it.
+pub(super) const SLOWEST: Duration = Duration::from_secs(3600);
+
+/// By how many nanoseconds an announced reset may be rounded.
+const ROUNDING: f64 = 1e6;
+
+/// What an answer announces, if it announces all of it.
+pub(super) struct Level {
+    pub(super) limit: u64,
+    missing: u64,
+    pub(super) reset: Duration,
+}
+
+impl Level {
+    pub(super) fn of(announced: &RateLimit) -> Option<Self> {
+        let limit = announced.limit().filter(|&limit| limit > 0)?;
+        let missing = limit.saturating_sub(announced.remaining()?);
+        let slowest = SLOWEST.saturating_mul(u32::try_from(limit).unwrap_or(u32::MAX));
+        let reset = announced.reset()?.min(slowest);
+        Some(Self {
+            limit,
+            missing,
+            reset,
+        })
+    }
+
+    /// What remains is announced in whole units, rounded down, and the reset in whole
+    /// milliseconds, rounded either way: so up to one unit less is missing than it says. The more is
+    /// missing, the truer the rate. Unknown while nothing is missing or the reset is rounded to
+    /// nothing.
+    pub(super) fn interval(&self) -> Option<Interval> {
+        let known = self.missing > 0 && !self.reset.is_zero();
+        let reset = self.reset.as_nanos() as f64;
+        let slowest = SLOWEST.as_nanos() as f64;
+        let missing = self.missing as f64;
+        known.then(|| Interval {
+            shortest: ((reset - ROUNDING) / missing).min(slowest),
+            // The answered request itself has been charged: less than one is never missing.
+            longest: ((reset + ROUNDING) / (missing - 1.0).max(1.0)).min(slowest),
+        })
+    }
+}
+
+/// Between what the time lies in which one unit flows in, in nanoseconds. Whichever end sends later
+/// is used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Interval {
+    shortest: f64,
+    longest: f64,
+}
+
+impl Interval {
+    pub(super) fn shortest(self, units: u64) -> Duration {
+        nanoseconds(units as f64 * self.shortest)
+    }
+
+    pub(super) fn longest(self, units: u64) -> Duration {
+        nanoseconds(units as f64 * self.longest)
+    }
+
+    /// What both allow; or what the newer allows, if they exclude each other: the rate has changed.
+    pub(super) fn narrowed(self, newer: Self) -> Self {
+        let both = Self {
+            shortest: self.shortest.max(newer.shortest),
+            longest: self.longest.min(newer.longest),
+        };
+        if both.shortest <= both.longest {
+            both
+        } else {
+            newer
+        }
+    }
+}
+
+/// The conversion saturates, and of a NaN it makes zero.
+fn nanoseconds(nanoseconds: f64) -> Duration {
+    Duration::from_nanos(nanoseconds as u64).min(CEILING)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(missing: u64, milliseconds: u64) -> Option<Interval> {
+        let reset = Duration::from_millis(milliseconds);
+        Level {
+            limit: 60,
+            missing,
+            reset,
+        }
+        .interval()
+    }
+
+    fn assert_between(interval: Interval, shortest: u64, longest: u64) {
+        assert_eq!(
+            interval.shortest(1).as_millis(),
+            u128::from(shortest),
+            "{interval:?}"
+        );
+        assert_eq!(
+            interval.longest(1).as_millis(),
+            u128::from(longest),
+            "{interval:?}"
+        );
+    }
+
+    #[test]
+    fn the_more_is_missing_the_truer_is_the_rate() {
+        assert_between(interval(1, 1_000).unwrap(), 999, 1_001);
+        assert_between(interval(2, 2_000).unwrap(), 999, 2_001);
+        assert_between(interval(60, 60_000).unwrap(), 999, 1_016);
+        assert_eq!(interval(0, 1_000), None);
+        assert_eq!(interval(1, 0), None);
+    }
+
+    #[test]
+    fn answers_narrow_it_down_until_they_exclude_each_other() {
+        let known = interval(60, 60_000).unwrap();
+        assert_eq!(known.narrowed(interval(2, 1_900).unwrap()), known);
+        let narrowed = known.narrowed(interval(30, 29_400).unwrap());
+        assert_between(narrowed, 999, 1_013);
+        let slower = interval(30, 60_000).unwrap();
+        assert_eq!(known.narrowed(slower), slower, "the rate has changed");
+        assert_eq!(slower.narrowed(known), known);
+    }
+
+    #[test]
+    fn nothing_absurd_is_believed() {
+        let interval = interval(1, u64::MAX).unwrap();
+        assert_eq!(interval.longest(1), SLOWEST);
+        assert_eq!(interval.longest(u64::MAX), CEILING);
+        assert_eq!(interval.shortest(0), Duration::ZERO);
+    }
+}
