@@ -224,12 +224,16 @@ impl<B> Source<B> {
         }
     }
 
-    /// Whether this attempt has sent everything.
+    /// Whether this attempt has sent everything. One that has sent nothing has not: a body that
+    /// turned out to be empty only when it was read is framed in each attempt as it was in the
+    /// first.
     pub(super) fn is_end_stream(&self, attempt: u32) -> bool {
         let Some(End::Whole(trailers)) = &self.end else {
             return false;
         };
+        let begun = self.sent.bytes > 0 || self.sent.trailers;
         self.reader == Some(attempt)
+            && begun
             && self.kept.get(self.sent.frames).is_none()
             && (trailers.is_none() || self.sent.trailers)
     }
@@ -273,12 +277,17 @@ impl<B> Source<B> {
         (whole && self.reader == attempt && self.sent.bytes == 0).then(|| self.kept.join())
     }
 
-    /// The bytes of a body that was read to its end, if they are one frame at most, as many as it
-    /// said, and all of it.
+    /// The bytes of a body that was read to its end, if they are one frame, as many as it said, and
+    /// all of it.
     pub(super) fn single_frame(&mut self) -> Option<Bytes> {
         let whole = matches!(self.end, Some(End::Whole(None)));
         let honest = self.hint.exact() == Some(self.kept.bytes() as u64);
-        (whole && honest && self.kept.len() <= 1).then(|| self.kept.pop_front().unwrap_or_default())
+        let single = self.kept.len() == 1;
+        if whole && honest && single {
+            self.kept.pop_front()
+        } else {
+            None
+        }
     }
 
     /// Takes the rest out to be read before the first attempt, as long as there is use in that.
