@@ -218,7 +218,7 @@ async fn a_stream_that_would_go_on_during_the_wait_is_not_lost() {
     let mut cases = Vec::new();
     for version in VERSIONS {
         for rule in [Rule::RefuseTheHead, Rule::RefuseTheHeadAndClose] {
-            // The rest of the stream, read during the wait by the first attempt, would pass the cap.
+            // The first attempt would pass the cap if it read on during the wait.
             cases.extend([5_000, 1024 * 1024].map(|max_replay| ask(version, rule, max_replay)));
         }
     }
@@ -237,6 +237,19 @@ async fn a_stream_goes_on_where_several_early_refusals_left_it() {
         exchange.assert_none_is_cut_short(&whole);
         assert_eq!(exchange.sent[2].bytes, whole);
         assert_eq!(exchange.sent[3].bytes, whole);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_early_ends_before_its_stream_goes_on() {
+    for version in VERSIONS {
+        let host = Host::start(version, &[Rule::RefuseTheHead]).await;
+        let whole = content(20_000);
+        let body = stream_of(&whole, Pace::AfterTheFirstAttempt(host.ended.clone()), None);
+        let exchange = host.ask(&layer(), request(body)).await;
+        assert_eq!((exchange.status, exchange.attempts()), (200, 2));
+        exchange.assert_none_is_cut_short(&whole);
+        assert_eq!(exchange.sent[1].bytes, whole);
     }
 }
 
@@ -306,6 +319,8 @@ struct Host {
     log: Log,
     /// Told of each answer that reaches the layer.
     answered: Arc<Notify>,
+    /// Told of the end of each attempt, however it ends.
+    ended: Arc<Notify>,
 }
 
 type Log = Arc<Mutex<Vec<Shared<BoxFuture<'static, Sent>>>>>;
@@ -336,9 +351,9 @@ struct Exchange {
 
 impl Host {
     async fn start(version: http::Version, rules: &[Rule]) -> Self {
-        let log = Log::default();
+        let (log, ended) = (Log::default(), Arc::<Notify>::default());
         let handler = {
-            let (log, rules) = (log.clone(), rules.to_vec());
+            let (log, ended, rules) = (log.clone(), ended.clone(), rules.to_vec());
             move |request: Request<Incoming>| {
                 let mut log = log.lock().unwrap();
                 let rule = rules.get(log.len()).copied().unwrap_or(Rule::Serve);
@@ -347,8 +362,13 @@ impl Host {
                     Rule::RefuseTheHeadAndClose => None,
                     _ => Some(body),
                 };
-                let reading = tokio::spawn(read(head, body)).map(Result::unwrap);
-                let reading = reading.boxed().shared();
+                let ended = ended.clone();
+                let reading = tokio::spawn(async move {
+                    let sent = read(head, body).await;
+                    ended.notify_one();
+                    sent
+                });
+                let reading = reading.map(Result::unwrap).boxed().shared();
                 log.push(reading.clone());
                 answer(rule, reading)
             }
@@ -358,6 +378,7 @@ impl Host {
             version,
             log,
             answered: Arc::default(),
+            ended,
         }
     }
 
@@ -573,6 +594,8 @@ enum Pace {
     Steady,
     /// The first one at once, the others one after another when an answer has come.
     AfterTheAnswer(Arc<Notify>),
+    /// The first one at once, the others when the server has seen the end of the first attempt.
+    AfterTheFirstAttempt(Arc<Notify>),
 }
 
 /// A body of unknown length, in frames of a thousand bytes.
@@ -581,8 +604,11 @@ fn stream_of(whole: &[u8], pace: Pace, trailers: Option<HeaderMap>) -> Channel<B
     let frames: Vec<_> = whole.chunks(1_000).map(Bytes::copy_from_slice).collect();
     tokio::spawn(async move {
         for (index, frame) in frames.into_iter().enumerate() {
-            if let (1, Pace::AfterTheAnswer(answered)) = (index, &pace) {
-                answered.notified().await;
+            match &pace {
+                Pace::AfterTheAnswer(go) | Pace::AfterTheFirstAttempt(go) if index == 1 => {
+                    go.notified().await;
+                }
+                _ => {}
             }
             sender.send_data(frame).await.unwrap();
             sleep(Duration::from_millis(1)).await;
