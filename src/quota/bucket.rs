@@ -118,7 +118,7 @@ impl Bucket {
             return;
         };
         self.limit = level.limit;
-        if let Some(interval) = level.interval() {
+        if let Some(interval) = level.precise_interval() {
             self.interval = self.interval.narrowed(interval);
         }
         let full_at = after(now, level.reset);
@@ -371,6 +371,16 @@ mod tests {
         assert!(bucket.opens_at(now, Cost::NONE, dear) <= now);
         bucket.reserve(now, dear);
         assert!(bucket.opens_at(now, Cost::NONE, REQUEST) > now);
+    }
+
+    #[test]
+    fn a_bucket_that_is_nearly_full_is_open() {
+        let now = Instant::now();
+        for (limit, remaining, reset) in [("2000000", "1999980", "1ms"), ("10000", "9999", "6ms")] {
+            let level = announcement("tokens", limit, remaining, reset);
+            let bucket = Bucket::new(now, now, Cost::of_request(100), &level).unwrap();
+            assert!(bucket.opens_at(now, Cost::NONE, Cost::of_request(1_000)) <= now);
+        }
     }
 
     #[test]

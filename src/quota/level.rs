@@ -9,8 +9,9 @@ use std::time::Duration;
 /// nothing would be sent that could correct it.
 pub(super) const SLOWEST: Duration = Duration::from_secs(3600);
 
-/// By how many nanoseconds an announced reset may be rounded.
-const ROUNDING: f64 = 1e6;
+/// Resets are announced in whole milliseconds: from a shorter one than this the rate cannot be told
+/// to a hundredth.
+const PRECISE: Duration = Duration::from_millis(100);
 
 /// What an answer announces, if it announces all of it.
 pub(super) struct Level {
@@ -32,20 +33,24 @@ impl Level {
         })
     }
 
-    /// What remains is announced in whole units, rounded down, and the reset in whole
-    /// milliseconds, rounded either way: so up to one unit less is missing than it says. The more is
-    /// missing, the truer the rate. Unknown while nothing is missing or the reset is rounded to
-    /// nothing.
+    /// What remains is announced in whole units, rounded down, so up to one unit less is missing
+    /// than it says: the more is missing, the truer the rate. Unknown while nothing is missing or
+    /// the reset is rounded to nothing.
     pub(super) fn interval(&self) -> Option<Interval> {
         let known = self.missing > 0 && !self.reset.is_zero();
         let reset = self.reset.as_nanos() as f64;
         let slowest = SLOWEST.as_nanos() as f64;
         let missing = self.missing as f64;
         known.then(|| Interval {
-            shortest: ((reset - ROUNDING) / missing).min(slowest),
+            shortest: (reset / missing).min(slowest),
             // The answered request itself has been charged: less than one is never missing.
-            longest: ((reset + ROUNDING) / (missing - 1.0).max(1.0)).min(slowest),
+            longest: (reset / (missing - 1.0).max(1.0)).min(slowest),
         })
+    }
+
+    /// The same where the reset is long enough to tell it well.
+    pub(super) fn precise_interval(&self) -> Option<Interval> {
+        self.interval().filter(|_| self.reset >= PRECISE)
     }
 }
 
@@ -114,9 +119,9 @@ mod tests {
 
     #[test]
     fn the_more_is_missing_the_truer_is_the_rate() {
-        assert_between(interval(1, 1_000).unwrap(), 999, 1_001);
-        assert_between(interval(2, 2_000).unwrap(), 999, 2_001);
-        assert_between(interval(60, 60_000).unwrap(), 999, 1_016);
+        assert_between(interval(1, 1_000).unwrap(), 1_000, 1_000);
+        assert_between(interval(2, 2_000).unwrap(), 1_000, 2_000);
+        assert_between(interval(60, 60_000).unwrap(), 1_000, 1_016);
         assert_eq!(interval(0, 1_000), None);
         assert_eq!(interval(1, 0), None);
     }
@@ -126,10 +131,21 @@ mod tests {
         let known = interval(60, 60_000).unwrap();
         assert_eq!(known.narrowed(interval(2, 1_900).unwrap()), known);
         let narrowed = known.narrowed(interval(30, 29_400).unwrap());
-        assert_between(narrowed, 999, 1_013);
+        assert_between(narrowed, 1_000, 1_013);
         let slower = interval(30, 60_000).unwrap();
         assert_eq!(known.narrowed(slower), slower, "the rate has changed");
         assert_eq!(slower.narrowed(known), known);
+    }
+
+    #[test]
+    fn a_short_reset_tells_the_rate_only_roughly() {
+        let level = |milliseconds| Level {
+            limit: 60,
+            missing: 7,
+            reset: Duration::from_millis(milliseconds),
+        };
+        assert_eq!(level(99).precise_interval(), None);
+        assert_eq!(level(100).precise_interval(), level(100).interval());
     }
 
     #[test]
