@@ -44,12 +44,14 @@ pub(crate) struct Call<M, B, ResB: Body> {
     kept: Kept,
 }
 
-/// What to do with a service that is ready.
-pub(crate) enum Next<T> {
+/// What to do when the turn has come.
+pub(crate) enum Next<T, E> {
     Send(Request<T>),
     /// The turn was lost.
     Wait,
     GiveUp(GivenUp),
+    /// The service will never be ready.
+    Fail(E),
 }
 
 impl<M, B, ResB> Call<M, B, ResB>
@@ -144,7 +146,7 @@ where
 
     /// The service is ready and the turn has come: the next attempt, unless the turn was lost
     /// meanwhile.
-    pub(crate) fn next(&mut self) -> Next<M::Out> {
+    pub(crate) fn next<E>(&mut self) -> Next<M::Out, E> {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Next::GiveUp(GivenUp::now(StopReason::Deadline, now));

@@ -12,11 +12,15 @@ use pin_project_lite::pin_project;
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow::{self, Break, Continue},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 use tokio::time::Sleep;
 use tower_service::Service;
+
+/// Why there is a service in every state but the last.
+const UNFINISHED: &str = "a call that is not over has a service";
 
 pin_project! {
     /// The future of [`RateLimitRetry`](crate::RateLimitRetry).
@@ -24,7 +28,7 @@ pin_project! {
     /// # Panics
     ///
     /// A call that has to wait panics when it is polled outside a Tokio runtime with its timer
-    /// enabled.
+    /// enabled; and every call when it is polled after it was ready.
     ///
     /// # Cancellation
     ///
@@ -62,7 +66,8 @@ pin_project! {
         M: MapBody<ReplayBody<B>>,
         ResB: Body,
     {
-        service: S,
+        // `None` when the call is over.
+        service: Option<S>,
         call: Call<M, B, ResB>,
         #[pin]
         state: State<S::Future>,
@@ -81,6 +86,8 @@ pin_project! {
         Waiting { #[pin] timer: Option<Sleep> },
         // The turn has come: waits for the service to be ready.
         Readying { #[pin] timer: Option<Sleep> },
+        // The call is over: waits for nothing.
+        Done,
     }
 }
 
@@ -102,7 +109,7 @@ where
         Self {
             kind: Kind::Limited {
                 limited: Limited {
-                    service,
+                    service: Some(service),
                     call,
                     state: State::Calling { future },
                 },
@@ -115,7 +122,7 @@ where
         Self {
             kind: Kind::Limited {
                 limited: Limited {
-                    service,
+                    service: Some(service),
                     call,
                     state: State::Waiting { timer: None },
                 },
@@ -159,47 +166,74 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { future } => match this.call.hear(ready!(future.poll(cx))) {
-                    Some(answer) => return Poll::Ready(answer),
-                    None => State::Reading,
+                    Some(answer) => Break(answer),
+                    None => Continue(State::Reading),
                 },
                 StateProj::Reading => {
                     ready!(this.call.poll_refusal(cx));
                     match this.call.understand() {
-                        Some(response) => return Poll::Ready(Ok(response)),
-                        None => State::Waiting { timer: None },
+                        Some(response) => Break(Ok(response)),
+                        None => Continue(State::Waiting { timer: None }),
                     }
                 }
                 StateProj::Waiting { timer } => match ready!(this.call.poll_turn(cx, timer)) {
-                    Turn::Admitted => State::Readying { timer: None },
-                    Turn::GivenUp(given_up) => {
-                        return Poll::Ready(Ok(this.call.give_up(&given_up)));
-                    }
+                    Turn::Admitted => Continue(State::Readying { timer: None }),
+                    Turn::GivenUp(given_up) => Break(Ok(this.call.give_up(&given_up))),
                 },
                 StateProj::Readying { timer } => {
-                    let next = match this.service.poll_ready(cx) {
+                    let service = this.service.as_mut().expect(UNFINISHED);
+                    let next = match service.poll_ready(cx) {
                         Poll::Ready(Ok(())) => this.call.next(),
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(this.call.fail(error))),
+                        Poll::Ready(Err(error)) => Next::Fail(error),
                         Poll::Pending => Next::GiveUp(ready!(this.call.poll_deadline(cx, timer))),
                     };
-                    match next {
-                        Next::Send(request) => State::Calling {
-                            future: this.service.call(request),
-                        },
-                        Next::GiveUp(given_up) => {
-                            return Poll::Ready(Ok(this.call.give_up(&given_up)));
-                        }
-                        Next::Wait => {
-                            // What the readied service holds is free for others; at the next turn
-                            // it is asked afresh.
-                            let unready = this.service.clone();
-                            *this.service = unready;
-                            State::Waiting { timer: None }
-                        }
-                    }
+                    take(next, service, this.call)
                 }
+                StateProj::Done => panic!("polled after it was ready"),
             };
-            this.state.set(next);
+            match next {
+                Continue(next) => this.state.set(next),
+                Break(output) => {
+                    // Nothing is held any longer, even if the future is kept: no permit, no place
+                    // in a queue for one.
+                    this.state.set(State::Done);
+                    *this.service = None;
+                    return Poll::Ready(output);
+                }
+            }
         }
+    }
+}
+
+/// The next state, or the end of the call.
+type Step<F, ResB, E> = ControlFlow<Result<Response<ResponseBody<ResB>>, E>, State<F>>;
+
+/// Takes the step that the call has chosen for a service that is ready, or will not be.
+fn take<S, M, B, ResB>(
+    next: Next<M::Out, S::Error>,
+    service: &mut S,
+    call: &mut Call<M, B, ResB>,
+) -> Step<S::Future, ResB, S::Error>
+where
+    S: Service<Request<M::Out>> + Clone,
+    M: MapBody<ReplayBody<B>>,
+    B: Body,
+    B::Error: Into<BoxError>,
+    ResB: Body,
+{
+    match next {
+        Next::Send(request) => Continue(State::Calling {
+            future: service.call(request),
+        }),
+        Next::Wait => {
+            // What the readied service holds is free for others; at the next turn it is asked
+            // afresh.
+            let unready = service.clone();
+            *service = unready;
+            Continue(State::Waiting { timer: None })
+        }
+        Next::GiveUp(given_up) => Break(Ok(call.give_up(&given_up))),
+        Next::Fail(error) => Break(Err(call.fail(error))),
     }
 }
 

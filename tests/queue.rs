@@ -111,7 +111,7 @@ async fn a_head_start_counts_as_having_arrived_earlier() {
     let server = first_refused("10");
     let mut service = paused(&server, "10").await;
     let mut waiting = Vec::new();
-    for (id, head_start) in [(0, 0), (1, 0), (2, 1_500), (3, 1_000_000_000_000)] {
+    for (id, head_start) in [(0, 0), (1, 0), (2, 1_500), (3, u64::MAX)] {
         let mut request = request(id);
         request
             .extensions_mut()
@@ -235,6 +235,137 @@ async fn those_held_while_they_read_a_refusal_hold_back_no_longer_than_it_says()
         .unwrap()
         .unwrap();
     assert!(began.elapsed() <= ms(750 + 100), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_reads_keeps_no_other_alive() {
+    let server = Server::new(|sent| match sent.id {
+        0 => status(429).endless().after(ms(10)),
+        1 => refuse("200")
+            .body(r#"{"error":{"code":"insufficient_quota"}}"#)
+            .after(ms(20)),
+        _ => ok(),
+    });
+    let mut service = RateLimitRetryLayer::new().layer(server);
+    let mut both = hold(calls(&mut service, 0..2).await).await;
+    sleep(ms(15)).await;
+    assert!(
+        poll_once(&mut both[0]).await.is_pending(),
+        "reads, and is not polled again"
+    );
+    let answer = both.remove(1).await.unwrap();
+    assert_eq!(
+        report(&answer).stop_reason(),
+        Some(StopReason::NotRetryable)
+    );
+    let began = Instant::now();
+    service.oneshot(request(2)).await.unwrap();
+    assert!(began.elapsed() <= ms(250), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_given_up_because_of_a_hint_that_is_still_being_read() {
+    let server = Server::new(|sent| match sent.id {
+        0 => refuse("1"),
+        1 => refuse("60")
+            .slow(ms(20), r#"{"error":{"code":"insufficient_quota"}}"#)
+            .after(ms(500)),
+        _ => ok(),
+    });
+    let mut service = RateLimitRetryLayer::new().max_retries(0).layer(server);
+    let both = calls(&mut service, 0..2).await;
+    let both = tokio::spawn(join_all(both));
+    sleep(ms(1)).await;
+    let mut hurried = request(2);
+    hurried
+        .extensions_mut()
+        .insert(RequestOptions::new().deadline(ms(20_000)));
+    let answer = service.oneshot(hurried).await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), report(&answer).waited()),
+        (200, ms(999))
+    );
+    both.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn smaller_ones_do_not_wait_for_one_that_is_too_large_for_what_is_left() {
+    let server = Server::new(|sent| match sent.index {
+        0 => refuse("60")
+            .header("x-ratelimit-limit-tokens", "60000")
+            .header("x-ratelimit-remaining-tokens", "100"),
+        _ => ok(),
+    });
+    let mut service = RateLimitRetryLayer::new().layer(server.clone());
+    let of_tokens = |id, tokens| {
+        let mut request = request(id);
+        request
+            .extensions_mut()
+            .insert(RequestOptions::new().tokens(tokens));
+        request
+    };
+    let large = tokio::spawn(call(&mut service, of_tokens(0, 5_000)).await);
+    sleep(ms(10)).await;
+    let small = service.oneshot(of_tokens(1, 10)).await.unwrap();
+    assert!(
+        small.extensions().get::<RetryReport>().is_none(),
+        "it went at once"
+    );
+    assert_eq!(large.await.unwrap().unwrap().status(), 200);
+    assert_eq!(server.times(), [0, 10, 60_000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_is_told_by_its_own_maximum_delay() {
+    let server = Server::new(|sent| match sent.index {
+        0 => refuse("60"),
+        _ => refuse("1800").after(ms(500)),
+    });
+    let hurried = RateLimitRetryLayer::new().max_retries(0);
+    let patient = hurried.clone().max_delay(Duration::from_secs(3_600));
+    let (mut hurried, mut patient) = (hurried.layer(server.clone()), patient.layer(server));
+    let mut refused = calls(&mut patient, 0..2).await;
+    let later = tokio::spawn(refused.remove(1));
+    refused.remove(0).await.unwrap();
+    let began = Instant::now();
+    let waiting = calls(&mut hurried, [2]).await.remove(0);
+    let answer = waiting.await.unwrap();
+    assert_eq!(report(&answer).stop_reason(), Some(StopReason::MaxDelay));
+    assert_eq!(began.elapsed(), ms(500));
+    later.await.unwrap().unwrap();
+}
+
+/// A waker that owns a call, as that of an executor owns its task.
+struct Owner {
+    _call: std::sync::Mutex<Option<Calling>>,
+}
+
+impl std::task::Wake for Owner {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_may_own_another_call_of_the_same_partition() {
+    let server = first_refused("1");
+    let mut service = paused(&server, "1").await;
+    let mut both = calls(&mut service, 0..2).await;
+    let owner = Arc::new(Owner {
+        _call: std::sync::Mutex::new(both.pop()),
+    });
+    let waker = std::task::Waker::from(owner);
+    let mut owned = both.remove(0);
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(owned.as_mut().poll(&mut cx).is_pending());
+    drop(waker);
+    // The timer goes off and lets go of its copy; the last one is the queue's.
+    sleep(ms(2_000)).await;
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(owned);
+        done.send(()).unwrap();
+    });
+    let finished = finished.recv_timeout(Duration::from_secs(10));
+    finished.expect("dropping a waker takes the lock that it is dropped under");
 }
 
 #[test]

@@ -292,6 +292,30 @@ async fn a_service_that_is_never_ready_costs_the_others_next_to_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_is_over_holds_nothing_even_if_it_is_kept() {
+    let server = Server::new(|sent| match sent.index {
+        0 => refuse("1"),
+        _ => ok().after(ms(1_000)),
+    });
+    let layer = RateLimitRetryLayer::new();
+    let mut service = ServiceBuilder::new()
+        .layer(layer)
+        .concurrency_limit(1)
+        .service(server);
+    let first = tokio::spawn(call(&mut service.clone(), request(1)).await);
+    let mut hurried = request(2);
+    let options = RequestOptions::new().deadline(ms(1_500));
+    hurried.extensions_mut().insert(options);
+    let mut second = call(&mut service.clone(), hurried).await;
+    let answer = (&mut second).await.unwrap();
+    assert_eq!(answer.status(), 429, "its turn came, but not the permit");
+    first.await.unwrap().unwrap();
+    let third = call(&mut service, request(3));
+    timeout(ms(10_000), third).await.unwrap().await.unwrap();
+    drop(second);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_dropped_while_its_service_is_not_ready_passes_the_turn_on() {
     for held_for in [0, 50, 100, 5_000] {
         let server = Server::new(|sent| if sent.index == 0 { refuse("1") } else { ok() });

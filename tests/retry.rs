@@ -204,6 +204,95 @@ async fn what_no_wait_can_cure_is_given_back_at_once() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_body_is_heard_before_a_long_hint_is_believed() {
+    // What is spent is not paused for, however long the hint; and words outrank a reset.
+    for hint in ["200", "3600"] {
+        let server = Server::new(move |sent| match sent.index {
+            0 => refuse(hint).body(r#"{"error":{"code":"insufficient_quota"}}"#),
+            _ => ok(),
+        });
+        let layer = RateLimitRetryLayer::new();
+        let (answer, _) = ask(&server, &layer).await;
+        let reason = report(&answer).unwrap().stop_reason();
+        assert_eq!(reason, Some(StopReason::NotRetryable), "{hint}");
+        let (answer, took) = ask(&server, &layer).await;
+        assert_eq!((answer.status(), took), (StatusCode::OK, ms(0)), "{hint}");
+    }
+    let server = once(|| {
+        status(429)
+            .header("x-ratelimit-limit-requests", "500")
+            .header("x-ratelimit-remaining-requests", "0")
+            .header("x-ratelimit-reset-requests", "6m0s")
+            .body(r#"{"error":{"message":"Please try again in 720ms."}}"#)
+    });
+    let (answer, took) = ask(&server, &RateLimitRetryLayer::new()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!((ms(720)..ms(730)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_estimate_alone_makes_no_refusal_final() {
+    let server = Server::new(|sent| match sent.index {
+        0 => refuse("20")
+            .header("x-ratelimit-limit-tokens", "10")
+            .header("x-ratelimit-remaining-tokens", "9"),
+        _ => ok(),
+    });
+    let mut large = request(0);
+    *large.body_mut() = "an image, say, of many bytes, but of few tokens".into();
+    let service = RateLimitRetryLayer::new().layer(server.clone());
+    assert_eq!(
+        service.oneshot(large).await.unwrap().status(),
+        StatusCode::OK
+    );
+    assert_eq!(server.times(), [0, 20_000]);
+    let server = once(|| refuse("20").header("x-ratelimit-limit-tokens", "10"));
+    let mut large = request(0);
+    large
+        .extensions_mut()
+        .insert(RequestOptions::new().tokens(11));
+    let service = RateLimitRetryLayer::new().layer(server.clone());
+    let answer = service.oneshot(large).await.unwrap();
+    let reason = report(&answer).unwrap().stop_reason();
+    assert_eq!(
+        reason,
+        Some(StopReason::NotRetryable),
+        "but what the caller says does"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backoff_of_ours_keeps_within_the_maximum_delay() {
+    for _ in 0..20 {
+        let layer = RateLimitRetryLayer::new().max_delay(ms(550));
+        let (answer, took) = ask(&once(|| status(429)), &layer).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!((ms(500)..=ms(551)).contains(&took), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_absurd_announcement_does_not_close_a_partition_for_good() {
+    let server = Server::new(|sent| match sent.index {
+        0 => ok()
+            .header("x-ratelimit-limit-requests", "1")
+            .header("x-ratelimit-remaining-requests", "0")
+            .header("x-ratelimit-reset-requests", "99999999h"),
+        _ => ok(),
+    });
+    let layer = RateLimitRetryLayer::new();
+    ask(&server, &layer).await;
+    let (answer, took) = ask(&server, &layer).await;
+    assert_eq!(
+        (answer.status().as_u16(), took),
+        (429, ms(0)),
+        "in an hour, it says"
+    );
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(ask(&server, &layer).await.0.status(), StatusCode::OK);
+}
+
 /// Status and body of what a server would answer.
 async fn read_reply(reply: Reply) -> (u16, String) {
     let reply = std::sync::Mutex::new(Some(reply));

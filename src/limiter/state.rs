@@ -64,8 +64,7 @@ impl State {
     pub(super) fn arrive(&mut self, claim: &Claim, now: Instant, wakers: &mut Wakers) -> Arrival {
         self.advance(now, wakers);
         if self.admits(claim, now) {
-            self.quota.reserve(now, claim.cost);
-            return Arrival::Sent(self.quota.sent(now, claim.cost));
+            return Arrival::Sent(self.quota.reserve(now, claim.cost).sent(now));
         }
         // One with a head start passes some of those who wait; how many is not worth counting.
         let last = self.queue.is_last(claim.ticket);
@@ -130,23 +129,20 @@ impl State {
         wakers: &mut Wakers,
     ) -> Option<Sent> {
         self.advance(now, wakers);
-        let confirmed = match self.queue.take_admission(claim.ticket) {
-            Some(_) if self.quota.paused_until(now).is_none() => true,
+        let reserved = match self.queue.take_admission(claim.ticket) {
+            Some(reserved) if self.quota.paused_until(now).is_none() => Some(reserved),
             Some(reserved) => {
                 self.quota.give_back(reserved);
-                false
+                None
             }
-            None if self.admits(claim, now) => {
-                self.quota.reserve(now, claim.cost);
-                true
-            }
-            None => false,
+            None if self.admits(claim, now) => Some(self.quota.reserve(now, claim.cost)),
+            None => None,
         };
-        if !confirmed {
+        if reserved.is_none() {
             self.queue.insert(claim.ticket, claim.waiter());
         }
         self.advance(now, wakers);
-        confirmed.then(|| self.quota.sent(now, claim.cost))
+        reserved.map(|reserved| reserved.sent(now))
     }
 
     /// A call that waits or is admitted goes away.

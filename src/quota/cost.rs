@@ -42,14 +42,6 @@ impl Cost {
         }
     }
 
-    /// The lesser of both in each dimension.
-    pub(super) fn least(self, other: Self) -> Self {
-        Self {
-            requests: self.requests.min(other.requests),
-            tokens: self.tokens.min(other.tokens),
-        }
-    }
-
     /// What is left of this without `other`.
     pub(crate) fn minus(self, other: Self) -> Self {
         Self {

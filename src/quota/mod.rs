@@ -16,7 +16,7 @@ mod pause;
 
 use crate::signal::RateLimit;
 use bucket::Bucket;
-use ledger::Ledger;
+use ledger::{Ledger, Span};
 use pause::{Pause, Release};
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -79,6 +79,7 @@ pub(crate) struct Quota {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
     cost: Cost,
+    span: Span,
     release: Release,
 }
 
@@ -86,9 +87,17 @@ pub(crate) struct Reserved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) at: Instant,
-    cost: Cost,
-    /// All that had been admitted shortly before.
-    before: Cost,
+    reserved: Reserved,
+}
+
+impl Reserved {
+    /// The admission is used now.
+    pub(crate) fn sent(self, now: Instant) -> Sent {
+        Sent {
+            at: now,
+            reserved: self,
+        }
+    }
 }
 
 impl Quota {
@@ -123,44 +132,39 @@ impl Quota {
     /// Whether nothing is admitted and nothing is being read.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.ledger.outstanding() == Cost::NONE && self.pause.is_understood()
+        self.ledger.is_settled() && self.pause.is_understood()
     }
 
     /// Takes a request's cost out of what is left, because it was admitted.
     pub(crate) fn reserve(&mut self, now: Instant, cost: Cost) -> Reserved {
-        self.ledger.admitted(now, cost);
+        let span = self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
         let release = self.pause.release();
-        Reserved { cost, release }
+        Reserved {
+            cost,
+            span,
+            release,
+        }
     }
 
     /// Puts back what was taken for an admission that was not used.
     pub(crate) fn give_back(&mut self, reserved: Reserved) {
-        self.ledger.settled(reserved.cost);
+        self.ledger.settled(reserved.span, reserved.cost);
         self.buckets
             .iter_mut()
             .for_each(|b| b.give_back(reserved.cost));
         self.pause.take_back(reserved.release);
     }
 
-    /// An admission of this cost is used now.
-    pub(crate) fn sent(&self, now: Instant, cost: Cost) -> Sent {
-        Sent {
-            at: now,
-            cost,
-            before: self.ledger.before(),
-        }
-    }
-
     /// The request will not be heard of again: dropped, or failed without an answer.
     pub(crate) fn abandoned(&mut self, sent: Sent) {
-        self.ledger.settled(sent.cost);
+        self.ledger.settled(sent.reserved.span, sent.reserved.cost);
     }
 
     /// An answer announced what is left.
     pub(crate) fn announced(&mut self, now: Instant, sent: Sent, limits: &[RateLimit]) {
-        self.ledger.settled(sent.cost);
-        let uncounted = self.ledger.uncounted(sent.before);
+        self.abandoned(sent);
+        let uncounted = self.ledger.uncounted(sent.reserved.span);
         for announced in limits.iter().filter(|l| l.refills_continuously()) {
             let known = self
                 .buckets

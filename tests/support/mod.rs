@@ -11,36 +11,45 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower::{Service, ServiceExt};
 use tower_rate_limit_retry::{Attempt, ReplayBody, ResponseBody};
 
 /// Of a request; and of an answer, which may have no end.
 pub(crate) type Body = Full<Bytes>;
-pub(crate) type AnswerBody = Either<Full<Bytes>, Endless>;
+pub(crate) type AnswerBody = Either<Full<Bytes>, Slow>;
+pub(crate) type Answer = Response<ResponseBody<AnswerBody>>;
 
-/// Yields one frame, and then nothing for ever.
+/// Yields one frame, some time after it is first polled; and then ends, or does not.
 #[derive(Debug)]
-pub(crate) struct Endless(Option<Bytes>);
+pub(crate) struct Slow {
+    delay: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    bytes: Option<Bytes>,
+    ends: bool,
+}
 
-impl http_body::Body for Endless {
+impl http_body::Body for Slow {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.take().map_or(Poll::Pending, |bytes| {
-            Poll::Ready(Some(Ok(Frame::data(bytes))))
-        })
+        let delay = self.delay;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(delay)));
+        ready!(timer.as_mut().poll(cx));
+        match self.bytes.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None if self.ends => Poll::Ready(None),
+            None => Poll::Pending,
+        }
     }
 }
-
-pub(crate) type Answer = Response<ResponseBody<AnswerBody>>;
 
 /// One request as the server saw it.
 #[derive(Clone, Debug)]
@@ -86,9 +95,24 @@ impl Reply {
         self
     }
 
+    /// The body comes so much later than the head.
+    pub(crate) fn slow(self, delay: Duration, body: &'static str) -> Self {
+        self.late(delay, body, true)
+    }
+
     /// The body begins, and never ends.
-    pub(crate) fn endless(mut self) -> Self {
-        *self.response.body_mut() = Either::Right(Endless(Some(Bytes::from_static(b"and so on"))));
+    pub(crate) fn endless(self) -> Self {
+        self.late(Duration::ZERO, "and so on", false)
+    }
+
+    fn late(mut self, delay: Duration, body: &'static str, ends: bool) -> Self {
+        let bytes = Some(Bytes::from_static(body.as_bytes()));
+        *self.response.body_mut() = Either::Right(Slow {
+            delay,
+            timer: None,
+            bytes,
+            ends,
+        });
         self
     }
 }
