@@ -13,16 +13,16 @@ use crate::{
     report::{Attempt, RetryReport, StopReason},
     retry::{self, Decision, Policy},
     signal::{self, Signal},
+    timer::poll_until,
 };
 use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 /// One call's own state.
 pub(crate) struct Call<M, B, ResB: Body> {
@@ -112,8 +112,12 @@ where
         if self.caller.is_in_flight() {
             return self.request();
         }
-        observe::queued(self.caller.gate().partition());
-        self.waiting_since = Some(Instant::now());
+        let now = Instant::now();
+        observe::queued(
+            self.caller.gate().partition(),
+            self.caller.expected_wait(now),
+        );
+        self.waiting_since = Some(now);
         None
     }
 
@@ -130,17 +134,12 @@ where
     pub(crate) fn poll_deadline(
         &self,
         cx: &mut Context<'_>,
-        mut timer: Pin<&mut Option<Sleep>>,
+        timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<GivenUp> {
         let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
-        if timer.is_none() {
-            timer.set(Some(sleep_until(deadline)));
-        }
-        if let Some(sleep) = timer.as_mut().as_pin_mut() {
-            ready!(sleep.poll(cx));
-        }
+        ready!(poll_until(timer, deadline, cx));
         Poll::Ready(GivenUp::now(StopReason::Deadline, deadline))
     }
 

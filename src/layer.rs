@@ -104,7 +104,9 @@ impl<M> RateLimitRetryLayer<M> {
     /// How many calls may wait in each partition; one more is answered locally with a 429. Zero: no
     /// new call waits, but those that were refused and are to be sent again still do.
     ///
-    /// Default: 10,000, a few megabytes of requests.
+    /// Default: 10,000. Each waiting call keeps its request, of whose body up to
+    /// [`max_replay`](Self::max_replay), and up to 64 KiB of its last refusal: where bodies are large,
+    /// let fewer wait.
     pub fn max_waiting(self, max_waiting: usize) -> Self {
         self.with(|config| config.max_waiting = max_waiting)
     }

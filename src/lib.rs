@@ -80,6 +80,7 @@ mod report;
 mod retry;
 mod service;
 pub mod signal;
+mod timer;
 
 pub use body::{BoxError, Identity, MapBody, MapFn, ReplayBody, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};

@@ -18,9 +18,9 @@ pub(crate) fn retry_scheduled(partition: &Partition, attempt: u32, delay: Durati
     debug!(%partition, http.request.resend_count = attempt, delay_s = delay.as_secs_f64(), "retry scheduled");
 }
 
-/// A new call has to wait for its turn.
-pub(crate) fn queued(partition: &Partition) {
-    debug!(%partition, "queued");
+/// A new call has to wait for its turn, about so long as far as is known.
+pub(crate) fn queued(partition: &Partition, delay: Duration) {
+    debug!(%partition, delay_s = delay.as_secs_f64(), "queued");
 }
 
 /// A refusal is given back.

@@ -9,6 +9,7 @@
 //! `Key`, else the first of `x-api-key`, `api-key`, `x-goog-api-key`, `private-token` and
 //! `x-auth-token`; beside it count `openai-organization` and `openai-project`. Fields of other
 //! schemes (AWS's `SigV4`, Digest, `OAuth` 1, …) change with every request, and so count as none.
+//! So does a key in the query.
 //!
 //! Where a server counts by more than that, give the layer a function:
 //!
@@ -50,7 +51,7 @@ impl Partition {
         }
     }
 
-    /// The name.
+    /// The name, as it was given.
     pub fn as_str(&self) -> &str {
         &self.label
     }
@@ -122,14 +123,18 @@ pub fn by_credential(request: &Request<'_>) -> Partition {
     label(request.head, request.keyed)
 }
 
+/// A longer name of a model than this is none: no server has one, and labels go into logs.
+const MAX_MODEL: usize = 128;
+
 /// By origin, credential, and the `model` of a JSON body that is known before it is sent.
 ///
-/// A body that is a stream, is no JSON object or names no model counts as [`by_credential`] has it.
+/// A body that is a stream, is no JSON object or names no model (or one of more than 128 bytes)
+/// counts as [`by_credential`] has it.
 pub fn by_model(request: &Request<'_>) -> Partition {
     let partition = by_credential(request);
     match request.body.and_then(|body| Payload::read(body).model) {
-        Some(model) => partition.and(model),
-        None => partition,
+        Some(model) if model.len() <= MAX_MODEL => partition.and(model.escape_debug()),
+        _ => partition,
     }
 }
 
@@ -436,6 +441,22 @@ mod tests {
         );
         assert_eq!(shown[2], "a.example.com");
         assert_eq!(shown[1], format!("{} gpt-4o-mini", shown[0]));
+    }
+
+    #[test]
+    fn a_label_stays_on_its_line_and_within_bounds() {
+        let head = head("http://a/", &[]);
+        let keyed = Keyed::default();
+        let by_model = |model: &str| {
+            let body = Bytes::from(serde_json::json!({ "model": model }).to_string());
+            by_model(&Request::new(&head, Some(&body), &keyed)).to_string()
+        };
+        assert_eq!(
+            by_model("a\nERROR fake\u{1b}[2J"),
+            "a a\\nERROR fake\\u{1b}[2J"
+        );
+        assert_eq!(by_model(&"m".repeat(128)).len(), 130);
+        assert_eq!(by_model(&"m".repeat(129)), "a");
     }
 
     #[test]

@@ -8,16 +8,16 @@ use super::{
 use crate::{
     quota::{Cost, Sent},
     signal::RateLimit,
+    timer::poll_until,
 };
 use std::{
-    future::Future,
     mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 /// One call's place in its partition: what it waits for, what it has reserved, what it has under
 /// way. Dropping it, in whatever phase, counts down all that was counted up and passes the turn on.
@@ -114,6 +114,16 @@ impl Caller {
         matches!(self.phase, Phase::InFlight { .. })
     }
 
+    /// How long the call will wait for its turn, as far as is known.
+    pub(crate) fn expected_wait(&self, now: Instant) -> Duration {
+        let claim = &self.claim;
+        self.gate.with(|state, _| {
+            let ahead = state.queue.ahead_of(claim.ticket);
+            let expected = state.quota.expected(now, ahead, claim.cost);
+            expected.opens_at(now).saturating_duration_since(now)
+        })
+    }
+
     /// Waits for the turn. The timer is this call's own and is set here; it is `None` until it is
     /// needed.
     pub(crate) fn poll_turn(
@@ -127,10 +137,7 @@ impl Caller {
                 Look::GivenUp(given_up) => return Poll::Ready(Turn::GivenUp(given_up)),
                 Look::Again(at) => at,
             };
-            set(timer.as_mut(), at);
-            if let Some(sleep) = timer.as_mut().as_pin_mut() {
-                ready!(sleep.poll(cx));
-            }
+            ready!(poll_until(timer.as_mut(), at, cx));
         }
     }
 
@@ -253,15 +260,6 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-/// Sets a timer that may not exist yet.
-fn set(mut timer: Pin<&mut Option<Sleep>>, at: Instant) {
-    match timer.as_mut().as_pin_mut() {
-        Some(sleep) if sleep.deadline() == at && !sleep.is_elapsed() => {}
-        Some(sleep) => sleep.reset(at),
-        None => timer.set(Some(sleep_until(at))),
     }
 }
 

@@ -5,6 +5,7 @@
 //! partitions, each a [`Gate`] with its [`Quota`](crate::quota::Quota) and its queue. A call holds
 //! a [`Caller`], which is its place in all of it and takes itself out wherever it is dropped.
 
+mod admissions;
 mod caller;
 mod claim;
 mod gate;

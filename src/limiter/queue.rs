@@ -15,9 +15,10 @@
 //! A caller that the server told to wait for its own sake alone rests beside the line until then,
 //! and steps in front of those who came after it.
 
-use crate::quota::{Admit, Cost, Quota, Reserved, after};
+use super::admissions::Admissions;
+use crate::quota::{Admit, Cost, Quota, after};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     task::Waker,
     time::Duration,
 };
@@ -64,12 +65,6 @@ struct Front {
     timer: Option<Instant>,
 }
 
-#[derive(Debug)]
-struct Admission {
-    reserved: Reserved,
-    lapses_at: Instant,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Ticket, Waiter>,
@@ -80,9 +75,7 @@ pub(super) struct Queue {
     /// Whom to tell when the quota opens too late for them.
     deadlines: BTreeSet<(Instant, Ticket)>,
     max_delays: BTreeSet<(Duration, Ticket)>,
-    /// Admissions that are not used yet, and in order when each of them lapses.
-    admitted: BTreeMap<Ticket, Admission>,
-    lapses: VecDeque<(Instant, Ticket)>,
+    pub(super) admissions: Admissions,
     front: Option<Front>,
 }
 
@@ -96,7 +89,7 @@ impl Queue {
     pub(super) fn is_deserted(&self) -> bool {
         let indices = self.deadlines.is_empty() && self.max_delays.is_empty();
         let waiting = self.waiting.is_empty() && self.waiting_cost == Cost::NONE;
-        indices && waiting && self.resting.is_empty() && self.admitted.is_empty()
+        indices && waiting && self.resting.is_empty() && self.admissions.is_empty()
     }
 
     /// What all who wait will cost.
@@ -104,14 +97,10 @@ impl Queue {
         self.waiting_cost
     }
 
-    pub(super) fn is_admitted(&self, ticket: Ticket) -> bool {
-        self.admitted.contains_key(&ticket)
-    }
-
     /// Whether nobody older waits or holds an unused admission.
     pub(super) fn is_first(&self, ticket: Ticket) -> bool {
-        let oldest = |first: Option<&Ticket>| first.is_none_or(|&first| ticket <= first);
-        oldest(self.waiting.keys().next()) && oldest(self.admitted.keys().next())
+        let oldest = |first: Option<Ticket>| first.is_none_or(|first| ticket <= first);
+        oldest(self.waiting.keys().next().copied()) && oldest(self.admissions.first())
     }
 
     /// Whether nobody younger waits.
@@ -160,12 +149,6 @@ impl Queue {
         wakers.drop.extend(waiter.and_then(|waiter| waiter.waker));
     }
 
-    /// Takes an admission, if it is still there.
-    pub(super) fn take_admission(&mut self, ticket: Ticket) -> Option<Reserved> {
-        let admission = self.admitted.remove(&ticket)?;
-        Some(admission.reserved)
-    }
-
     /// The caller with this ticket is being polled: it is alive, and need not be woken for what
     /// follows.
     pub(super) fn polled(&mut self, ticket: Ticket, wakers: &mut Wakers) {
@@ -201,7 +184,7 @@ impl Queue {
     /// ahead is not being polled.
     pub(super) fn advance(&mut self, quota: &mut Quota, now: Instant, wakers: &mut Wakers) -> bool {
         self.rise(now);
-        let mut lapsed = self.lapse(quota, now);
+        let mut lapsed = self.admissions.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {
             if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost) {
                 self.expect(ticket, opens_at, wakers);
@@ -215,16 +198,8 @@ impl Queue {
             if overdue {
                 lapsed = true;
             } else {
-                let lapses_at = after(now, GRACE);
                 let reserved = quota.reserve(now, waiter.cost);
-                self.admitted.insert(
-                    ticket,
-                    Admission {
-                        reserved,
-                        lapses_at,
-                    },
-                );
-                self.lapses.push_back((lapses_at, ticket));
+                self.admissions.grant(ticket, reserved, now);
             }
             wakers.wake.extend(waiter.waker);
         }
@@ -239,7 +214,7 @@ impl Queue {
     /// When the front should look again: the quota opens for it, an admission ahead of it lapses,
     /// or somebody steps in front of it.
     pub(super) fn next_turn(&self) -> Option<Instant> {
-        let lapses = self.lapses.front().map(|&(at, _)| at);
+        let lapses = self.admissions.next_lapse();
         let rises = self.resting.keys().next().map(|&(until, _)| until);
         lapses.into_iter().chain(rises).chain(self.opens_at()).min()
     }
@@ -301,25 +276,6 @@ impl Queue {
         waiter
             .deadline
             .map(|deadline| self.deadlines.remove(&(deadline, ticket)));
-    }
-
-    /// Takes back the admissions that were not used in time; whether there were any.
-    fn lapse(&mut self, quota: &mut Quota, now: Instant) -> bool {
-        let mut lapsed = false;
-        while let Some(&(at, ticket)) = self.lapses.front() {
-            let admission = self.admitted.get(&ticket).filter(|a| a.lapses_at == at);
-            let unused = admission.map(|admission| admission.reserved);
-            if unused.is_some() && at > now {
-                break;
-            }
-            self.lapses.pop_front();
-            if let Some(reserved) = unused {
-                self.admitted.remove(&ticket);
-                quota.give_back(reserved);
-                lapsed = true;
-            }
-        }
-        lapsed
     }
 
     /// `ticket` is in front and may go at `opens_at`: wakes it, unless its timer goes off soon

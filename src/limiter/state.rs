@@ -97,7 +97,7 @@ impl State {
         let ticket = claim.ticket;
         self.queue.polled(ticket, wakers);
         let mut stands_in = self.advance(now, wakers);
-        if !self.queue.is_admitted(ticket) {
+        if !self.queue.admissions.contains(ticket) {
             if let Some(given_up) = claim.give_up(&self.quota, now, Cost::NONE) {
                 self.queue.remove(ticket, resting, wakers);
                 self.advance(now, wakers);
@@ -108,7 +108,7 @@ impl State {
                 stands_in |= self.advance(now, wakers);
             }
         }
-        let admitted = self.queue.is_admitted(ticket);
+        let admitted = self.queue.admissions.contains(ticket);
         self.queue.wake_on_turn(ticket, resting, waker, wakers);
         if admitted {
             return Look::Admitted;
@@ -129,7 +129,7 @@ impl State {
         wakers: &mut Wakers,
     ) -> Option<Sent> {
         self.advance(now, wakers);
-        let reserved = match self.queue.take_admission(claim.ticket) {
+        let reserved = match self.queue.admissions.take(claim.ticket) {
             Some(reserved) if self.quota.paused_until(now).is_none() => Some(reserved),
             Some(reserved) => {
                 self.quota.give_back(reserved);
@@ -148,7 +148,7 @@ impl State {
     /// A call that waits or is admitted goes away.
     pub(super) fn leave(&mut self, ticket: Ticket, resting: Option<Instant>, wakers: &mut Wakers) {
         self.queue.remove(ticket, resting, wakers);
-        if let Some(reserved) = self.queue.take_admission(ticket) {
+        if let Some(reserved) = self.queue.admissions.take(ticket) {
             self.quota.give_back(reserved);
         }
     }

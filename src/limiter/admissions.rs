@@ -1,0 +1,81 @@
+//! Admissions that are not used yet. Each lapses if that takes too long.
+
+use super::queue::{GRACE, Ticket};
+use crate::quota::{Quota, Reserved, after};
+use std::collections::{BTreeMap, VecDeque};
+use tokio::time::Instant;
+
+#[derive(Debug)]
+struct Admission {
+    reserved: Reserved,
+    lapses_at: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Admissions {
+    unused: BTreeMap<Ticket, Admission>,
+    /// In order when each of them lapses; those that were used are still named.
+    lapses: VecDeque<(Instant, Ticket)>,
+}
+
+impl Admissions {
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.unused.is_empty()
+    }
+
+    pub(super) fn contains(&self, ticket: Ticket) -> bool {
+        self.unused.contains_key(&ticket)
+    }
+
+    /// Whose admission is the oldest in the order of arrival.
+    pub(super) fn first(&self) -> Option<Ticket> {
+        self.unused.keys().next().copied()
+    }
+
+    pub(super) fn grant(&mut self, ticket: Ticket, reserved: Reserved, now: Instant) {
+        let lapses_at = after(now, GRACE);
+        self.unused.insert(
+            ticket,
+            Admission {
+                reserved,
+                lapses_at,
+            },
+        );
+        self.lapses.push_back((lapses_at, ticket));
+    }
+
+    /// Takes an admission, if it is still there.
+    pub(super) fn take(&mut self, ticket: Ticket) -> Option<Reserved> {
+        let admission = self.unused.remove(&ticket)?;
+        Some(admission.reserved)
+    }
+
+    /// When the next of them lapses.
+    pub(super) fn next_lapse(&self) -> Option<Instant> {
+        self.lapses.front().map(|&(at, _)| at)
+    }
+
+    /// Puts back what was reserved for those that were not used in time; whether there were any.
+    pub(super) fn lapse(&mut self, quota: &mut Quota, now: Instant) -> bool {
+        let mut lapsed = false;
+        while let Some(&(at, ticket)) = self.lapses.front() {
+            // The same caller may have been admitted again since.
+            let admission = self
+                .unused
+                .get(&ticket)
+                .filter(|unused| unused.lapses_at == at);
+            let unused = admission.map(|admission| admission.reserved);
+            if unused.is_some() && at > now {
+                break;
+            }
+            self.lapses.pop_front();
+            if let Some(reserved) = unused {
+                self.unused.remove(&ticket);
+                quota.give_back(reserved);
+                lapsed = true;
+            }
+        }
+        lapsed
+    }
+}
