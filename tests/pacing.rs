@@ -111,3 +111,23 @@ async fn tokens_per_minute_as_the_caller_says() {
     .await;
     assert_ideal(&outcome, limits, 200, tokens);
 }
+
+#[tokio::test(start_paused = true)]
+async fn tokens_per_minute_as_the_answer_may_take() {
+    let limits = Limits::per_minute(10_000, 40_000);
+    let outcome = send(limits, 200, 16, || {
+        let mut request = chat("Hello");
+        let body = format!(
+            r#"{{"model":"{MODEL}","max_tokens":500,"messages":[{{"role":"user","content":"Hello"}}]}}"#
+        );
+        *request.body_mut() = Full::from(body);
+        request
+    })
+    .await;
+    let tokens = simulation::openai::token_cost("Hello".len(), Some(500));
+    let ideal = limits.time_for(200, tokens);
+    // Before the first answer nobody knew that tokens are counted: sixteen were on their way.
+    assert!(outcome.refused <= 16, "{} refused", outcome.refused);
+    assert_eq!(outcome.served, 200);
+    assert!(outcome.took <= ideal.mul_f64(1.01), "{:?}", outcome.took);
+}
