@@ -1,53 +1,20 @@
-//! What the JSON body of a refusal says: that no wait will help, or how long to wait.
+//! The JSON body of a response, and where in it servers put what they say.
 
 use std::{iter, time::Duration};
 
 use serde_json::Value;
 
-use super::{
-    number::{self, Number, SECOND},
-    prose,
-};
+use super::number::{self, Number, SECOND};
 
 /// Error bodies are small. A larger one is something else, and not read.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// Codes of refusals that no wait can cure: the account has to be paid for or raised, or the day
-/// has to end.
-///
-/// Compared exactly, with `code`, `type` and `reason`. Quota words in prose prove nothing: the
-/// links in ordinary refusals contain them.
-const TERMINAL_CODES: [&str; 9] = [
-    // OpenAI, https://platform.openai.com/docs/guides/error-codes
-    "insufficient_quota",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "organization_usage_limit_exceeded",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    // Anthropic
-    "enforced_spend_limit_reached",
-    // Google
-    "QUOTA_EXHAUSTED",
-    "dailyLimitExceeded",
-];
-
-/// How the problem types end with which X refuses for the rest of the month.
-const TERMINAL_TYPE: &str = "/usage-capped";
-
-/// What only the message tells: the code of these is that of an ordinary refusal.
-const TERMINAL_MESSAGES: [&str; 3] = [
-    "Request too large",
-    "Extra usage is required",
-    "credit balance is too low",
-];
-
-/// The body of a refusal: a JSON object, or the first of an array that has an `error`.
+/// The body of a response: a JSON object, or the first of an array that has an `error`.
 #[derive(Debug)]
-pub(super) struct Refusal(Value);
+pub(super) struct Body(Value);
 
 // An index by name is total: what is absent, or in something that is no object, is `null`.
-impl Refusal {
+impl Body {
     /// Reads a body. Anything but JSON, and whatever is larger than 64 KiB or deeper than 128
     /// levels, is `None`.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
@@ -66,69 +33,44 @@ impl Refusal {
         }
     }
 
-    /// Whether the same request is refused however long one waits.
-    pub(super) fn is_terminal(&self) -> bool {
-        let error = self.error();
-        let details = &error["details"];
-        let nested = elements(&error["errors"]).chain(elements(details));
-        let mut coded = iter::once(&self.0).chain(iter::once(error)).chain(nested);
-        coded.any(|object| {
-            ["code", "type", "reason"]
-                .iter()
-                .any(|name| is_terminal_code(&object[name]))
-        }) || is_terminal_code(&details["error_code"])
-            || elements(details).any(violates_daily_quota)
-            || self
-                .messages()
-                .any(|message| TERMINAL_MESSAGES.iter().any(|part| message.contains(part)))
+    pub(super) fn json(&self) -> &Value {
+        &self.0
     }
 
-    /// The wait asked for, in seconds as a number, else in words.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        let mut numbers = [&self.0, self.error(), &self.0["parameters"]].into_iter();
-        let number = numbers.find_map(|object| seconds(&object["retry_after"]));
-        number.or_else(|| {
-            self.messages()
-                .chain(self.0["description"].as_str())
-                .find_map(prose::wait)
-        })
-    }
-
-    fn error(&self) -> &Value {
+    pub(super) fn error(&self) -> &Value {
         &self.0["error"]
     }
 
-    fn messages(&self) -> impl Iterator<Item = &str> {
+    /// What says which error it is: `code`, `type` and `reason`, of the whole, of the error, of its
+    /// causes and of its details.
+    pub(super) fn codes(&self) -> impl Iterator<Item = &str> {
+        let error = self.error();
+        let details = &error["details"];
+        let nested = elements(&error["errors"]).chain(elements(details));
+        iter::once(&self.0)
+            .chain(iter::once(error))
+            .chain(nested)
+            .flat_map(|object| ["code", "type", "reason"].map(|name| &object[name]))
+            .chain(iter::once(&details["error_code"]))
+            .filter_map(Value::as_str)
+    }
+
+    /// What is said to people.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &str> {
         [self.error(), &self.0]
             .into_iter()
             .filter_map(|object| object["message"].as_str())
     }
 }
 
-fn is_terminal_code(code: &Value) -> bool {
-    code.as_str()
-        .is_some_and(|code| TERMINAL_CODES.contains(&code) || code.ends_with(TERMINAL_TYPE))
-}
-
-/// Google's [`QuotaFailure`] and `ErrorInfo`, which may come with a wait of a few seconds that is
-/// not true.
-///
-/// [`QuotaFailure`]: https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto
-fn violates_daily_quota(detail: &Value) -> bool {
-    let quotas = elements(&detail["violations"]).map(|violation| &violation["quotaId"]);
-    let mut quotas = quotas
-        .chain(iter::once(&detail["metadata"]["quota_limit"]))
-        .filter_map(Value::as_str);
-    quotas.any(|quota| quota.contains("PerDay"))
-}
-
-fn seconds(value: &Value) -> Option<Duration> {
+/// A number of seconds, as a wait.
+pub(super) fn seconds(value: &Value) -> Option<Duration> {
     // `Display` of an `f64` is its shortest decimal form, without an exponent: 64.57 stays 64.57.
     let decimal = value.as_f64()?.to_string();
     Number::parse(decimal.as_bytes()).map(|number| number::wait(number.nanos(SECOND)))
 }
 
-fn elements(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn elements(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -137,11 +79,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::signal::dialect;
 
     fn wait(body: &str) -> Option<u128> {
-        Refusal::parse(body.as_bytes())?
-            .wait()
-            .map(|wait| wait.as_millis())
+        let body = Body::parse(body.as_bytes())?;
+        dialect::wait(&body).map(|wait| wait.as_millis())
     }
 
     #[test]
@@ -161,12 +103,8 @@ mod tests {
             r#"{"error": {"message": "Extra usage is required for long context requests."}}"#,
             r#"{"message": "Your credit balance is too low to access the API."}"#,
         ] {
-            assert!(
-                Refusal::parse(body.as_bytes())
-                    .expect("an object")
-                    .is_terminal(),
-                "{body}"
-            );
+            let read = Body::parse(body.as_bytes()).expect("an object");
+            assert!(dialect::is_terminal(&read), "{body}");
         }
     }
 
@@ -184,12 +122,8 @@ mod tests {
             r#"{"choices": [{"message": {"content": "insufficient_quota. Request too large"}}]}"#,
             "{}",
         ] {
-            assert!(
-                !Refusal::parse(body.as_bytes())
-                    .expect("an object")
-                    .is_terminal(),
-                "{body}"
-            );
+            let read = Body::parse(body.as_bytes()).expect("an object");
+            assert!(!dialect::is_terminal(&read), "{body}");
         }
     }
 
@@ -271,9 +205,9 @@ mod tests {
             &deep,
             &large,
         ] {
-            assert!(Refusal::parse(body.as_bytes()).is_none(), "{body:.40}");
+            assert!(Body::parse(body.as_bytes()).is_none(), "{body:.40}");
         }
-        assert!(Refusal::parse(b"{\"message\": \"retry after 5\xFF\"}").is_none());
+        assert!(Body::parse(b"{\"message\": \"retry after 5\xFF\"}").is_none());
         assert_eq!(
             wait(&large.replacen("  ", "", 64)),
             Some(5_000),
@@ -288,9 +222,9 @@ mod tests {
             json in r#"\[?\{"(error|retry_after|message)": (\{"(message|details)": )?[\["0-9.e-]{0,4}["\]}]{0,4}"#,
         ) {
             for body in [&bytes, json.as_bytes()] {
-                let Some(refusal) = Refusal::parse(body) else { continue };
-                let _ = refusal.is_terminal();
-                prop_assert!(refusal.wait().is_none_or(|wait| wait <= number::MAX_WAIT));
+                let Some(body) = Body::parse(body) else { continue };
+                let _ = dialect::is_terminal(&body);
+                prop_assert!(dialect::wait(&body).is_none_or(|wait| wait <= number::MAX_WAIT));
             }
         }
 

@@ -3,11 +3,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{
-    family::{self, Field, Kind},
-    few::{Few, Vacant},
-    instant::Clock,
-};
+use super::few::{Few, Vacant};
+
+/// The dimension of a server that has no name for it.
+pub(super) const DEFAULT_DIMENSION: &str = "default";
 
 /// More than any server has. What one with more would cost is bounded by it: the first in
 /// alphabetical order count.
@@ -15,7 +14,7 @@ const MAX_DIMENSIONS: usize = 32;
 
 /// The names that need no allocation.
 const USUAL_DIMENSIONS: [&str; 10] = [
-    family::DEFAULT_DIMENSION,
+    DEFAULT_DIMENSION,
     "requests",
     "tokens",
     "input-tokens",
@@ -138,6 +137,14 @@ pub(super) struct Reset {
     pub(super) to_full: bool,
 }
 
+impl Reset {
+    /// The quota comes back all at once, or the server does not say how.
+    pub(super) fn at_once(delay: Duration) -> Self {
+        let to_full = false;
+        Self { delay, to_full }
+    }
+}
+
 /// Whose word counts if a dimension has several spellings in one response, from least to most; fact
 /// by fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,45 +175,29 @@ impl<'a> Limits<'a> {
         }
     }
 
-    /// Adds what one header field says. Unreadable values are skipped.
-    pub(super) fn hear(&mut self, field: &Field<'_>, value: &[u8], clock: &Clock<'_>) {
-        let Some((limit, sources)) = self.dimension(field.dimension) else {
-            return;
-        };
-        let by = field.precedence;
-        match field.kind {
-            Kind::Limit => take(
-                &mut limit.limit,
-                &mut sources.limit,
-                family::limit(value),
+    /// Hears of a limit; `None` is an unreadable one. So with the other two.
+    pub(super) fn hear_limit(&mut self, dimension: &str, by: Precedence, limit: Option<u64>) {
+        if let Some((facts, sources)) = self.dimension(dimension) {
+            take(&mut facts.limit, &mut sources.limit, limit, by, u64::min);
+        }
+    }
+
+    pub(super) fn hear_remaining(&mut self, dimension: &str, by: Precedence, left: Option<u64>) {
+        if let Some((facts, sources)) = self.dimension(dimension) {
+            sources.has_remaining = true;
+            take(
+                &mut facts.remaining,
+                &mut sources.remaining,
+                left,
                 by,
                 u64::min,
-            ),
-            Kind::Remaining => {
-                sources.has_remaining = true;
-                take(
-                    &mut limit.remaining,
-                    &mut sources.remaining,
-                    family::remaining(value),
-                    by,
-                    u64::min,
-                );
-            }
-            Kind::Reset => take(
-                &mut limit.reset,
-                &mut sources.reset,
-                field.reset(value, clock),
-                by,
-                Reset::max,
-            ),
-            Kind::ResetAfter => take(
-                &mut limit.reset,
-                &mut sources.reset,
-                family::reset_after(value),
-                by,
-                Reset::max,
-            ),
-            Kind::RetryAfter => {}
+            );
+        }
+    }
+
+    pub(super) fn hear_reset(&mut self, dimension: &str, by: Precedence, reset: Option<Reset>) {
+        if let Some((facts, sources)) = self.dimension(dimension) {
+            take(&mut facts.reset, &mut sources.reset, reset, by, Reset::max);
         }
     }
 
@@ -318,9 +309,10 @@ fn take<T: Copy>(
 mod tests {
     use std::time::SystemTime;
 
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::*;
+    use crate::signal::{dialect::Heard, instant::Clock};
 
     #[test]
     fn the_six_fields_of_openai_are_two_dimensions() {
@@ -482,14 +474,13 @@ mod tests {
     }
 
     fn hear<'a>(fields: &[(&str, &str)], into: &'a mut Few<RateLimit>) -> Limits<'a> {
-        let headers = HeaderMap::new();
-        let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
-        let mut limits = Limits::within(into);
+        let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            let field = Field::named(name).expect("a field");
-            limits.hear(&field, value.as_bytes(), &clock);
+            let name = HeaderName::try_from(*name).expect("a name");
+            headers.append(name, HeaderValue::try_from(*value).expect("a value"));
         }
-        limits
+        let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
+        Heard::listen(&headers, &clock, into).limits
     }
 
     fn heard(fields: &[(&str, &str)]) -> Few<RateLimit> {

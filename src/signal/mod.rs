@@ -47,12 +47,14 @@
 //! [RFC 9111, section 1.2.2]: https://www.rfc-editor.org/rfc/rfc9111.html#section-1.2.2
 
 mod body;
-mod family;
+mod class;
+mod dialect;
 mod few;
 mod instant;
 mod limits;
 mod number;
 mod prose;
+mod value;
 mod wait;
 
 use std::time::{Duration, SystemTime};
@@ -60,14 +62,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 
 pub use self::limits::RateLimit;
-use self::{
-    body::Refusal,
-    family::{Field, Kind},
-    few::Few,
-    instant::Clock,
-    limits::Limits,
-    wait::Announced,
-};
+use self::{body::Body, class::Class, dialect::Heard, few::Few, instant::Clock};
 
 /// Reads what a response says about rate limits.
 ///
@@ -108,16 +103,13 @@ pub fn read(
 ) -> Signal {
     let clock = Clock::new(headers, now);
     let mut signal = Signal::default();
-    let mut heard = Heard::within(&mut signal.limits);
-    for (name, value) in headers {
-        heard.hear(name.as_str(), value.as_bytes(), &clock);
-    }
+    let heard = Heard::listen(headers, &clock, &mut signal.limits);
     signal.wait = heard.announced.wait();
     if is_error(status) {
-        let refusal = body.and_then(Refusal::parse);
-        signal.class = heard.class(status, refusal.as_ref());
+        let body = body.and_then(Body::parse);
+        signal.class = Class::of(status, &heard, body.as_ref());
         if signal.class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
-            let in_body = || refusal.as_ref()?.wait();
+            let in_body = || dialect::wait(body.as_ref()?);
             signal.wait = signal.wait.or_else(in_body).or_else(|| heard.limits.wait());
         }
     }
@@ -175,95 +167,6 @@ impl Signal {
     /// Of more than 32, the first 32.
     pub fn limits(&self) -> &[RateLimit] {
         self.limits.as_slice()
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Class {
-    /// No refusal, or one that is not about limits.
-    #[default]
-    Unrelated,
-    Throttle,
-    Terminal,
-}
-
-/// What the header fields of a response say, while they are read.
-#[derive(Debug)]
-struct Heard<'a> {
-    announced: Announced,
-    limits: Limits<'a>,
-    /// `x-should-retry`, where `false` wins.
-    should_retry: Option<bool>,
-}
-
-impl<'a> Heard<'a> {
-    fn within(limits: &'a mut Few<RateLimit>) -> Self {
-        Self {
-            announced: Announced::default(),
-            limits: Limits::within(limits),
-            should_retry: None,
-        }
-    }
-
-    /// Hears one header field, of a name in lower case.
-    ///
-    /// One pass over all fields, and not one look-up for each that could be there: most responses
-    /// have a dozen, and none of ours.
-    fn hear(&mut self, name: &str, value: &[u8], clock: &Clock<'_>) {
-        let ([b'r', ..] | [b'x', b'-', ..]) = name.as_bytes() else {
-            return;
-        };
-        match name {
-            "retry-after" => self.announced.hear_retry_after(value, clock),
-            "retry-after-ms" | "x-ms-retry-after-ms" | "x-amz-retry-after" => {
-                self.announced.hear_milliseconds(value);
-            }
-            "x-should-retry" => self.hear_should_retry(value),
-            _ => match Field::named(name) {
-                Some(Field {
-                    kind: Kind::RetryAfter,
-                    ..
-                }) => self.announced.hear_of_rate_limit(value),
-                Some(field) => self.limits.hear(&field, value, clock),
-                None => {}
-            },
-        }
-    }
-
-    fn hear_should_retry(&mut self, value: &[u8]) {
-        let value = number::trim(value);
-        if value.eq_ignore_ascii_case(b"false") {
-            self.should_retry = Some(false);
-        } else if value.eq_ignore_ascii_case(b"true") {
-            self.should_retry = self.should_retry.or(Some(true));
-        }
-    }
-
-    /// What kind of error this is.
-    fn class(&self, status: StatusCode, refusal: Option<&Refusal>) -> Class {
-        match self.should_retry {
-            Some(true) => return Class::Throttle,
-            Some(false) => return Class::Terminal,
-            None => {}
-        }
-        if refusal.is_some_and(Refusal::is_terminal) {
-            return Class::Terminal;
-        }
-        let asks_to_wait = || self.announced.wait().is_some();
-        let is_throttle = match status.as_u16() {
-            // RFC 6585, section 4, and "overloaded", as some APIs say
-            429 | 529 => true,
-            // RFC 9110, sections 15.5.14 and 15.6.4: without a wait, too large, or an outage.
-            413 | 503 => asks_to_wait(),
-            // GitHub refuses so when the quota is used up, but more often for want of a permission.
-            403 => asks_to_wait() || self.limits.is_exhausted(),
-            _ => false,
-        };
-        if is_throttle {
-            Class::Throttle
-        } else {
-            Class::Unrelated
-        }
     }
 }
 

@@ -1,0 +1,151 @@
+//! The dialects in which servers talk about limits, one file each.
+//!
+//! All of them are listened to at once: no response says in which it speaks, and many use several.
+//! To add one, write its file with a [`Dialect`] that states what is particular to it, and list it
+//! in [`DIALECTS`]; if it has header fields, see that [`may_be_ours`] lets their names pass.
+
+mod anthropic;
+mod google;
+mod openai;
+mod rate_limit;
+mod retry_after;
+mod sentence;
+mod should_retry;
+mod x;
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{body::Body, few::Few, instant::Clock, limits::Limits, wait::Announced};
+use crate::signal::RateLimit;
+
+/// Every dialect. The order counts where several announce a wait in the same body: the first that
+/// does is believed. And the sooner a header field is recognised, the cheaper it is.
+const DIALECTS: [Dialect; 8] = [
+    rate_limit::DIALECT,
+    retry_after::DIALECT,
+    should_retry::DIALECT,
+    anthropic::DIALECT,
+    openai::DIALECT,
+    google::DIALECT,
+    x::DIALECT,
+    // What is written for people is less exact than what is written for programs.
+    sentence::DIALECT,
+];
+
+/// What is particular to one dialect.
+#[derive(Clone, Copy, Debug)]
+struct Dialect {
+    /// Hears a header field; false if it is none of this dialect's.
+    hear: Option<fn(&Field<'_>, &mut Heard<'_>) -> bool>,
+    /// What stands as `code`, `type` or `reason` in the body of a refusal that no wait cures: the
+    /// account has to be paid for or raised, or the day has to end.
+    ///
+    /// Compared exactly. Quota words in prose prove nothing: the links in ordinary refusals contain
+    /// them.
+    terminal_codes: &'static [&'static str],
+    /// What the message of such a refusal contains if its code is that of an ordinary one.
+    terminal_messages: &'static [&'static str],
+    /// Whether such a refusal is known by anything else in its body.
+    is_terminal: Option<fn(&Body) -> bool>,
+    /// The wait that the body of a refusal announces.
+    wait: Option<fn(&Body) -> Option<Duration>>,
+}
+
+impl Dialect {
+    const SILENT: Self = Self {
+        hear: None,
+        terminal_codes: &[],
+        terminal_messages: &[],
+        is_terminal: None,
+        wait: None,
+    };
+}
+
+/// One header field.
+struct Field<'a> {
+    /// In lower case.
+    name: &'a str,
+    value: &'a [u8],
+    clock: &'a Clock<'a>,
+}
+
+/// What the header fields of a response say, while they are read.
+#[derive(Debug)]
+pub(super) struct Heard<'a> {
+    pub(super) announced: Announced,
+    pub(super) limits: Limits<'a>,
+    /// Whether the server says that it makes sense to send the request again; `false` wins.
+    pub(super) should_retry: Option<bool>,
+}
+
+impl<'a> Heard<'a> {
+    /// Listens to all header fields.
+    ///
+    /// One pass over all of them, and not one look-up for each that could be there: most responses
+    /// have a dozen, and none of ours.
+    pub(super) fn listen(
+        headers: &HeaderMap,
+        clock: &Clock<'_>,
+        limits: &'a mut Few<RateLimit>,
+    ) -> Self {
+        let mut heard = Self {
+            announced: Announced::default(),
+            limits: Limits::within(limits),
+            should_retry: None,
+        };
+        for (name, value) in headers {
+            let name = name.as_str();
+            if may_be_ours(name) {
+                let value = value.as_bytes();
+                heard.hear(&Field { name, value, clock });
+            }
+        }
+        heard
+    }
+
+    fn hear(&mut self, field: &Field<'_>) {
+        let mut hearers = DIALECTS.iter().filter_map(|dialect| dialect.hear);
+        hearers.any(|hear| hear(field, self));
+    }
+}
+
+/// Whether a header field of this name, in lower case, can concern any dialect. Costs one
+/// comparison, and spares nearly all others the rest.
+fn may_be_ours(name: &str) -> bool {
+    let beginning = name.as_bytes().first_chunk::<4>();
+    beginning.is_some_and(|beginning| {
+        matches!(
+            beginning,
+            b"rate" | b"retr" | b"x-am" | b"x-ms" | b"x-ra" | b"x-sh"
+        )
+    })
+}
+
+/// Whether the same request is refused however long one waits.
+pub(super) fn is_terminal(body: &Body) -> bool {
+    let mut codes = body.codes();
+    let is_coded = codes.any(|code| {
+        let mut lists = DIALECTS.iter().map(|dialect| dialect.terminal_codes);
+        lists.any(|codes| codes.contains(&code))
+    });
+    let mut messages = body.messages();
+    is_coded
+        || messages.any(|message| {
+            let mut parts = DIALECTS.iter().flat_map(|it| it.terminal_messages);
+            parts.any(|part| message.contains(part))
+        })
+        || DIALECTS
+            .iter()
+            .filter_map(|dialect| dialect.is_terminal)
+            .any(|is_terminal| is_terminal(body))
+}
+
+/// The wait that the body of a refusal announces.
+pub(super) fn wait(body: &Body) -> Option<Duration> {
+    DIALECTS
+        .iter()
+        .filter_map(|dialect| dialect.wait)
+        .find_map(|wait| wait(body))
+}

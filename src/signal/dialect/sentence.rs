@@ -1,0 +1,18 @@
+//! Waits in the sentence that an error body says to people: "Please try again in 11.054s." is all
+//! that some refusals say.
+
+use std::time::Duration;
+
+use super::Dialect;
+use crate::signal::{body::Body, prose};
+
+pub(super) const DIALECT: Dialect = Dialect {
+    wait: Some(wait),
+    ..Dialect::SILENT
+};
+
+fn wait(body: &Body) -> Option<Duration> {
+    body.messages()
+        .chain(body.json()["description"].as_str())
+        .find_map(prose::wait)
+}
