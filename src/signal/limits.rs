@@ -153,6 +153,7 @@ pub(super) enum Precedence {
     XRateHyphenLimit,
     XRateLimit,
     RateLimit,
+    Structured,
     ResetAfter,
 }
 

@@ -11,6 +11,7 @@ mod rate_limit;
 mod retry_after;
 mod sentence;
 mod should_retry;
+mod structured;
 mod x;
 
 use std::time::Duration;
@@ -22,8 +23,9 @@ use crate::signal::RateLimit;
 
 /// Every dialect. The order counts where several announce a wait in the same body: the first that
 /// does is believed. And the sooner a header field is recognised, the cheaper it is.
-const DIALECTS: [Dialect; 8] = [
+const DIALECTS: [Dialect; 9] = [
     rate_limit::DIALECT,
+    structured::DIALECT,
     retry_after::DIALECT,
     should_retry::DIALECT,
     anthropic::DIALECT,
@@ -68,6 +70,8 @@ struct Field<'a> {
     /// In lower case.
     name: &'a str,
     value: &'a [u8],
+    /// All of the response's, for those that speak in several lines.
+    headers: &'a HeaderMap,
     clock: &'a Clock<'a>,
 }
 
@@ -78,6 +82,7 @@ pub(super) struct Heard<'a> {
     pub(super) limits: Limits<'a>,
     /// Whether the server says that it makes sense to send the request again; `false` wins.
     pub(super) should_retry: Option<bool>,
+    structured: structured::Heard,
 }
 
 impl<'a> Heard<'a> {
@@ -94,12 +99,17 @@ impl<'a> Heard<'a> {
             announced: Announced::default(),
             limits: Limits::within(limits),
             should_retry: None,
+            structured: structured::Heard::default(),
         };
         for (name, value) in headers {
             let name = name.as_str();
             if may_be_ours(name) {
-                let value = value.as_bytes();
-                heard.hear(&Field { name, value, clock });
+                heard.hear(&Field {
+                    name,
+                    value: value.as_bytes(),
+                    headers,
+                    clock,
+                });
             }
         }
         heard
