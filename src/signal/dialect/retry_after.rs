@@ -9,7 +9,10 @@
 use std::time::Duration;
 
 use super::{Dialect, Field, Heard};
-use crate::signal::body::{self, Body};
+use crate::signal::{
+    body::{self, Body},
+    instant::Clock,
+};
 
 pub(super) const DIALECT: Dialect = Dialect {
     hear: Some(hear),
@@ -29,7 +32,7 @@ fn hear(field: &Field<'_>, heard: &mut Heard<'_>) -> bool {
     true
 }
 
-fn wait(body: &Body) -> Option<Duration> {
+fn wait(body: &Body<'_>, _: &Clock<'_>) -> Option<Duration> {
     let mut numbers = [body.json(), body.error(), &body.json()["parameters"]].into_iter();
     numbers.find_map(|object| body::seconds(&object["retry_after"]))
 }

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use super::Dialect;
-use crate::signal::{body::Body, prose};
+use crate::signal::{body::Body, instant::Clock, prose};
 
 pub(super) const DIALECT: Dialect = Dialect {
     wait: Some(wait),
     ..Dialect::SILENT
 };
 
-fn wait(body: &Body) -> Option<Duration> {
+fn wait(body: &Body<'_>, _: &Clock<'_>) -> Option<Duration> {
     body.messages()
         .chain(body.json()["description"].as_str())
         .find_map(prose::wait)

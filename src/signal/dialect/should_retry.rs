@@ -1,7 +1,8 @@
 //! Advice on sending the request again: `x-should-retry`, which [OpenAI] and Anthropic send and
-//! their own clients heed.
+//! their own clients heed, and [Stripe]'s.
 //!
 //! [OpenAI]: https://github.com/openai/openai-python/blob/main/src/openai/_base_client.py
+//! [Stripe]: https://docs.stripe.com/error-low-level
 
 use super::{Dialect, Field, Heard};
 use crate::signal::number;
@@ -12,7 +13,7 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 fn hear(field: &Field<'_>, heard: &mut Heard<'_>) -> bool {
-    let "x-should-retry" = field.name else {
+    let ("x-should-retry" | "stripe-should-retry") = field.name else {
         return false;
     };
     let value = number::trim(field.value);

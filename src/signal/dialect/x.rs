@@ -9,6 +9,6 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 /// The host in front has changed with the company's name.
-fn is_capped(body: &Body) -> bool {
+fn is_capped(body: &Body<'_>) -> bool {
     body.codes().any(|code| code.ends_with("/usage-capped"))
 }
