@@ -1,7 +1,7 @@
 //! What kind of answer a response is: the rule that weighs the status, the header fields and the
 //! body.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 
 use super::{
     body::Body,
@@ -53,13 +53,49 @@ impl Class {
     }
 }
 
+/// Whether the body of an error may prove that a limit was reached, though its head does not: whether
+/// it is worth the time to have it read.
+///
+/// So for the errors that have been seen to do so, 400, 403, 500 and 503, if the body is JSON, XML
+/// or of no stated type, and not compressed. A status that means a limit by itself, such as 429, is
+/// not among them.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, StatusCode, header};
+/// use tower_rate_limit_retry::signal;
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// assert!(signal::might_refuse(StatusCode::FORBIDDEN, &headers));
+/// assert!(!signal::might_refuse(StatusCode::NOT_FOUND, &headers));
+/// ```
+pub fn might_refuse(status: StatusCode, headers: &HeaderMap) -> bool {
+    if !matches!(status.as_u16(), 400 | 403 | 500 | 503) {
+        return false;
+    }
+    let is_readable = headers.get(header::CONTENT_TYPE).is_none_or(|media_type| {
+        // `application/problem+json`, `application/x-amz-json-1.0`, `text/xml`
+        let mut words = media_type
+            .as_bytes()
+            .split(|byte| !byte.is_ascii_alphanumeric());
+        words.any(|word| word.eq_ignore_ascii_case(b"json") || word.eq_ignore_ascii_case(b"xml"))
+    });
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    is_readable && encodings.all(|encoding| encoding == "identity")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use http::{HeaderMap, HeaderValue};
 
-    use super::Class::{self, Terminal, Throttle, Unrelated};
+    use super::{
+        Class::{self, Terminal, Throttle, Unrelated},
+        might_refuse,
+    };
     use crate::signal;
 
     #[test]
@@ -211,14 +247,48 @@ mod tests {
         }
     }
 
-    fn assert_class(status: u16, fields: &[(&'static str, &str)], body: &str, class: Class) {
+    #[test]
+    fn only_an_error_with_a_readable_body_might_refuse() {
+        for (status, fields, might) in [
+            (400, &[][..], true),
+            (
+                403,
+                &[("content-type", "application/json; charset=utf-8")],
+                true,
+            ),
+            (500, &[("content-type", "application/x-amz-json-1.0")], true),
+            (503, &[("content-type", "application/xml")], true),
+            (400, &[("content-type", "application/problem+JSON")], true),
+            (400, &[("content-encoding", "identity")], true),
+            (400, &[("content-encoding", "gzip")], false),
+            (403, &[("content-type", "text/html")], false),
+            (403, &[("content-type", "text/plain")], false),
+            (403, &[("content-type", "application/grpc")], false),
+            (200, &[("content-type", "application/json")], false),
+            (404, &[("content-type", "application/json")], false),
+            (502, &[("content-type", "application/json")], false),
+        ] {
+            let status = status.try_into().expect("a status");
+            assert_eq!(
+                might_refuse(status, &headers(fields)),
+                might,
+                "{status} {fields:?}"
+            );
+        }
+    }
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::try_from(*value).expect("a value"));
         }
+        headers
+    }
+
+    fn assert_class(status: u16, fields: &[(&'static str, &str)], body: &str, class: Class) {
         let status = status.try_into().expect("a status");
         let now = SystemTime::UNIX_EPOCH;
-        let signal = signal::read(status, &headers, Some(body.as_bytes()), now);
+        let signal = signal::read(status, &headers(fields), Some(body.as_bytes()), now);
         assert_eq!(signal.class, class, "{status} {fields:?} {body}");
         assert_eq!(signal.is_throttle(), class == Throttle);
         assert_eq!(signal.is_terminal(), class == Terminal);

@@ -64,8 +64,8 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
-pub use self::limits::RateLimit;
 use self::{body::Body, class::Class, dialect::Heard, few::Few, instant::Clock};
+pub use self::{class::might_refuse, limits::RateLimit};
 
 /// Reads what a response says about rate limits.
 ///
