@@ -9,7 +9,9 @@ use crate::{
     options::RequestOptions,
     payload,
     quota::{after, exceeds_limit, is_due_to_size},
-    refusal::{Kept, Moment, READING_TIME, Refusal, answered_by_us, is_refusal},
+    refusal::{
+        Kept, Moment, READING_TIME, Refusal, answered_by_us, is_refusal, might_be_refusal, refuses,
+    },
     report::{Attempt, RetryReport, StopReason},
     retry::{self, Decision, Policy},
     signal::{self, Signal},
@@ -163,7 +165,8 @@ where
         }
     }
 
-    /// The inner service has answered; `None` if that is a refusal whose body is to be read.
+    /// The inner service has answered; `None` if the body is to be read, because that is a refusal or
+    /// may prove to be one.
     pub(crate) fn hear<E>(
         &mut self,
         response: Result<Response<ResB>, E>,
@@ -175,6 +178,12 @@ where
         let heard = Moment::now();
         let signal = signal::read(response.status(), response.headers(), None, heard.on);
         if !is_refusal(&response, &signal) {
+            if might_be_refusal(&response, &signal) {
+                // Nobody else is held back for it, and it does not count as waiting.
+                self.refusal = Some(Box::new(Refusal::new(response, heard)));
+                return None;
+            }
+            let response = response.map(ResponseBody::inner);
             return Some(Ok(self.pass_on(response, &signal, heard.at)));
         }
         let decision = self.decide(response.status(), &signal, heard.at);
@@ -205,8 +214,8 @@ where
         }
     }
 
-    /// What has been read says what to do: the refusal, if it is given back; `None` if the request
-    /// is to be sent again.
+    /// What has been read says what to do: the answer, if it is given back; `None` if the request is
+    /// to be sent again.
     pub(crate) fn understand(&mut self) -> Option<Response<ResponseBody<ResB>>> {
         let refusal = self
             .refusal
@@ -214,6 +223,17 @@ where
             .expect("a refusal is read before it is understood");
         let (heard, status) = (refusal.heard, refusal.status());
         let signal = refusal.signal();
+        if self.caller.is_in_flight() {
+            let now = Instant::now();
+            if !refuses(status, &signal) {
+                let response = refusal.into_response();
+                return Some(self.pass_on(response, &signal, now));
+            }
+            let until = after(now, READING_TIME);
+            let lesson = Lesson::Reading { until };
+            self.caller.answered(now, signal.limits(), lesson);
+            self.waiting_since = Some(heard.at);
+        }
         let mut decision = self.decide(status, &signal, heard.at);
         if let Decision::Retry { delay } = decision {
             // From here on no earlier attempt reads the request's body: what it read would be lost
@@ -317,7 +337,7 @@ where
     /// The answer is no refusal, and goes to the caller as it is.
     fn pass_on(
         &mut self,
-        response: Response<ResB>,
+        mut response: Response<ResponseBody<ResB>>,
         signal: &Signal,
         heard_at: Instant,
     ) -> Response<ResponseBody<ResB>> {
@@ -333,7 +353,6 @@ where
             self.caller.answered(heard_at, signal.limits(), lesson);
         }
         self.body.release();
-        let mut response = response.map(ResponseBody::inner);
         if self.attempts > 1 || !self.waited.is_zero() {
             response.extensions_mut().insert(self.report());
         }

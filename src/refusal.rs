@@ -115,10 +115,21 @@ impl Kept {
 
 /// Whether the answer is one that a rate limit has given.
 pub(crate) fn is_refusal<B>(response: &Response<B>, signal: &Signal) -> bool {
-    let status = response.status();
+    refuses(response.status(), signal) && !answered_by_us(response)
+}
+
+/// Whether the answer seems to be none that a rate limit has given, but its body may prove that it
+/// is.
+pub(crate) fn might_be_refusal<B>(response: &Response<B>, signal: &Signal) -> bool {
+    !signal.is_terminal()
+        && signal::might_refuse(response.status(), response.headers())
+        && !answered_by_us(response)
+}
+
+/// Whether an answer of this status that says this was given by a rate limit.
+pub(crate) fn refuses(status: StatusCode, signal: &Signal) -> bool {
     let is_error = status.is_client_error() || status.is_server_error();
-    let says_so = signal.is_throttle() || matches!(status.as_u16(), 429 | 529);
-    is_error && says_so && !answered_by_us(response)
+    is_error && (signal.is_throttle() || matches!(status.as_u16(), 429 | 529))
 }
 
 /// Whether another layer of ours, further in, has answered in the server's place: that is no news
