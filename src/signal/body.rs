@@ -15,6 +15,8 @@ pub(super) struct Body<'a> {
     text: &'a str,
     /// An object; of an array the first that has an `error`. `null` if the text is XML.
     json: Value,
+    /// Taken out of it: all that most errors say is in here.
+    error: Value,
     is_partial: bool,
 }
 
@@ -30,14 +32,16 @@ impl<'a> Body<'a> {
             return None;
         }
         let text = str::from_utf8(body).ok()?;
-        let (json, is_partial) = if text.trim_ascii_start().starts_with('<') {
+        let (mut json, is_partial) = if text.trim_ascii_start().starts_with('<') {
             (Value::Null, false)
         } else {
             object(serde_json::from_str(text).ok()?)?
         };
+        let error = json.get_mut("error").map(Value::take);
         Some(Self {
             text,
             json,
+            error: error.unwrap_or_default(),
             is_partial,
         })
     }
@@ -46,6 +50,7 @@ impl<'a> Body<'a> {
         self.text
     }
 
+    /// All but the error.
     pub(super) fn json(&self) -> &Value {
         &self.json
     }
@@ -56,7 +61,7 @@ impl<'a> Body<'a> {
     }
 
     pub(super) fn error(&self) -> &Value {
-        &self.json["error"]
+        &self.error
     }
 
     /// What says which error it is: `code`, `type` and `reason`, of the whole, of the error, of its
@@ -68,7 +73,9 @@ impl<'a> Body<'a> {
         iter::once(&self.json)
             .chain(iter::once(error))
             .chain(nested)
-            .flat_map(|object| ["code", "type", "reason"].map(|name| &object[name]))
+            .flat_map(|object| object.as_object().into_iter().flatten())
+            .filter(|(name, _)| matches!(name.as_str(), "code" | "type" | "reason"))
+            .map(|(_, code)| code)
             .chain(iter::once(&details["error_code"]))
             .filter_map(Value::as_str)
     }

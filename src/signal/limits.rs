@@ -1,9 +1,12 @@
 //! What a server counts: its dimensions, put together from header fields that come in any order and
 //! several spellings.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, num::NonZeroU64, time::Duration};
 
-use super::few::{Few, Vacant};
+use super::{
+    few::{Few, Vacant},
+    number::MAX_WAIT,
+};
 
 /// The dimension of a server that has no name for it.
 pub(super) const DEFAULT_DIMENSION: &str = "default";
@@ -53,8 +56,8 @@ const USUAL_DIMENSIONS: [&str; 10] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     dimension: Cow<'static, str>,
-    limit: Option<u64>,
-    remaining: Option<u64>,
+    limit: Option<Count>,
+    remaining: Option<Count>,
     reset: Option<Reset>,
 }
 
@@ -82,14 +85,14 @@ impl RateLimit {
     /// Zero does not mean "never": some servers send it with every refusal. A fraction or a
     /// negative number is none.
     pub fn limit(&self) -> Option<u64> {
-        self.limit
+        self.limit.map(Count::get)
     }
 
     /// How many quota units are left, rounded down, at most 2^53 - 1.
     ///
     /// An overdrawn quota (below -1) has zero left; -1 is what servers send that do not know.
     pub fn remaining(&self) -> Option<u64> {
-        self.remaining
+        self.remaining.map(Count::get)
     }
 
     /// How long, from the receipt of the response, until the quota is renewed: rounded up to whole
@@ -97,7 +100,7 @@ impl RateLimit {
     ///
     /// Whether the quota returns at once by then or bit by bit until then, the field does not say.
     pub fn reset(&self) -> Option<Duration> {
-        self.reset.map(|reset| reset.delay)
+        self.reset.map(Reset::delay)
     }
 
     /// Whether the quota comes back bit by bit, and [`reset`](Self::reset) is the time until *all*
@@ -112,7 +115,7 @@ impl RateLimit {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.remaining == Some(0)
+        self.remaining() == Some(0)
     }
 
     fn is_known(&self) -> bool {
@@ -129,19 +132,52 @@ impl Vacant for RateLimit {
     };
 }
 
+/// A count in half the space of an `Option<u64>`: facts are copied from hand to hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Count(NonZeroU64);
+
+impl Count {
+    fn new(count: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(count))
+    }
+
+    fn get(self) -> u64 {
+        self.0.get() - 1
+    }
+}
+
 /// Of two, the later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Reset {
-    pub(super) delay: Duration,
+    seconds: u32,
+    millis: u16,
     /// Whether the quota is full then, and not merely usable.
-    pub(super) to_full: bool,
+    to_full: bool,
 }
 
 impl Reset {
+    /// The delay is one in whole milliseconds, of 2^31 seconds at most.
+    fn new(delay: Duration, to_full: bool) -> Self {
+        let delay = delay.min(MAX_WAIT);
+        Self {
+            seconds: delay.as_secs() as u32,
+            millis: delay.subsec_millis() as u16,
+            to_full,
+        }
+    }
+
     /// The quota comes back all at once, or the server does not say how.
     pub(super) fn at_once(delay: Duration) -> Self {
-        let to_full = false;
-        Self { delay, to_full }
+        Self::new(delay, false)
+    }
+
+    /// The quota comes back bit by bit, and is full then.
+    pub(super) fn to_full(delay: Duration) -> Self {
+        Self::new(delay, true)
+    }
+
+    pub(super) fn delay(self) -> Duration {
+        Duration::from_secs(self.seconds.into()) + Duration::from_millis(self.millis.into())
     }
 }
 
@@ -180,20 +216,16 @@ impl<'a> Limits<'a> {
     /// Hears of a limit; `None` is an unreadable one. So with the other two.
     pub(super) fn hear_limit(&mut self, dimension: &str, by: Precedence, limit: Option<u64>) {
         if let Some((facts, sources)) = self.dimension(dimension) {
-            take(&mut facts.limit, &mut sources.limit, limit, by, u64::min);
+            let limit = limit.map(Count::new);
+            take(&mut facts.limit, &mut sources.limit, limit, by, Count::min);
         }
     }
 
     pub(super) fn hear_remaining(&mut self, dimension: &str, by: Precedence, left: Option<u64>) {
         if let Some((facts, sources)) = self.dimension(dimension) {
             sources.has_remaining = true;
-            take(
-                &mut facts.remaining,
-                &mut sources.remaining,
-                left,
-                by,
-                u64::min,
-            );
+            let (fact, source) = (&mut facts.remaining, &mut sources.remaining);
+            take(fact, source, left.map(Count::new), by, Count::min);
         }
     }
 

@@ -104,6 +104,21 @@ pub fn read(
     body: Option<&[u8]>,
     now: SystemTime,
 ) -> Signal {
+    let is_silent = body.is_none() && !matches!(status.as_u16(), 429 | 529);
+    if is_silent && !dialect::may_concern(headers) {
+        return Signal::default();
+    }
+    understand(status, headers, body, now)
+}
+
+/// Apart from the glance before it, which must not pay for the room that this takes.
+#[inline(never)]
+fn understand(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+    now: SystemTime,
+) -> Signal {
     let clock = Clock::new(headers, now);
     let mut signal = Signal::default();
     let heard = Heard::listen(headers, &clock, &mut signal.limits);

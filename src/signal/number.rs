@@ -138,6 +138,17 @@ pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
+/// Reads a number of digits so few that it can have no overflow, and nothing else.
+pub(super) fn short_integer(text: &[u8]) -> Option<u64> {
+    if !(1..=19).contains(&text.len()) {
+        return None;
+    }
+    text.iter().try_fold(0, |value, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| value * 10 + u64::from(digit))
+    })
+}
+
 /// The value saturates.
 fn split_integer(text: &[u8]) -> Option<(u64, &[u8])> {
     let (mut value, mut rest) = (0_u64, text);

@@ -20,6 +20,16 @@ const MAX_COUNT: u64 = (1 << 53) - 1;
 ///
 /// `durations_are_to_full` says whether a Go duration is the time until a bucket is full again.
 pub(super) fn reset(text: &[u8], durations_are_to_full: bool, clock: &Clock<'_>) -> Option<Reset> {
+    let text = number::trim(text);
+    // Nothing else ends so.
+    if let Some(b's' | b'm' | b'h') = text.last() {
+        let delay = number::go_duration(text).map(number::wait)?;
+        return Some(if durations_are_to_full {
+            Reset::to_full(delay)
+        } else {
+            Reset::at_once(delay)
+        });
+    }
     if let Some(number) = Number::parse(text) {
         let delay = match number.floor() {
             0..1_000_000_000 => number::wait(number.nanos(SECOND)),
@@ -33,12 +43,6 @@ pub(super) fn reset(text: &[u8], durations_are_to_full: bool, clock: &Clock<'_>)
         };
         return Some(Reset::at_once(delay));
     }
-    if let Some(nanos) = number::go_duration(text) {
-        return Some(Reset {
-            delay: number::wait(nanos),
-            to_full: durations_are_to_full,
-        });
-    }
     clock.until_date(text).map(Reset::at_once)
 }
 
@@ -51,6 +55,10 @@ pub(super) fn reset_after(text: &[u8]) -> Option<Reset> {
 /// Reads a limit: a whole number. A fraction is a rate (`0.02` per second) and not a count; a
 /// negative limit is a sentinel.
 pub(super) fn limit(text: &[u8]) -> Option<u64> {
+    // Nearly always.
+    if let Some(count) = number::short_integer(text) {
+        return in_range(count);
+    }
     match count(text)? {
         (Sign::Plus, number) if number.is_integral() => in_range(number.floor()),
         _ => None,
@@ -60,6 +68,9 @@ pub(super) fn limit(text: &[u8]) -> Option<u64> {
 /// Reads what remains, rounded down. Below -1 the quota is overdrawn, which is as good as used up;
 /// -1 is a sentinel for "unknown".
 pub(super) fn remaining(text: &[u8]) -> Option<u64> {
+    if let Some(count) = number::short_integer(text) {
+        return in_range(count);
+    }
     match count(text)? {
         (Sign::Plus, number) => in_range(number.floor()),
         (Sign::Minus, number) if number.floor() > 1 => Some(0),
@@ -74,10 +85,6 @@ enum Sign {
 }
 
 fn count(text: &[u8]) -> Option<(Sign, Number)> {
-    // Nearly always.
-    if let Some(number) = Number::parse(text) {
-        return Some((Sign::Plus, number));
-    }
     let member = number::trim(first_member(text)?);
     let Some(negative) = member.strip_prefix(b"-") else {
         return Some((Sign::Plus, Number::parse(member)?));
@@ -121,7 +128,7 @@ mod tests {
         let headers = HeaderMap::new();
         let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(NOW));
         let reset = reset(text.as_bytes(), false, &clock)?;
-        Some(reset.delay.as_millis() as u64)
+        Some(reset.delay().as_millis() as u64)
     }
 
     #[test]
@@ -171,7 +178,7 @@ mod tests {
     #[test]
     fn a_delay_is_a_delay_whatever_its_size() {
         assert_eq!(
-            reset_after(b"1000000000").map(|reset| reset.delay),
+            reset_after(b"1000000000").map(Reset::delay),
             Some(Duration::from_secs(1_000_000_000))
         );
         assert_eq!(reset_after(b"1m"), None);
@@ -231,7 +238,7 @@ mod tests {
             let headers = HeaderMap::new();
             let clock = Clock::new(&headers, SystemTime::UNIX_EPOCH);
             for reset in [reset(&value, true, &clock), reset_after(&value)] {
-                prop_assert!(reset.is_none_or(|reset| reset.delay <= number::MAX_WAIT));
+                prop_assert!(reset.is_none_or(|reset| reset.delay() <= number::MAX_WAIT));
             }
         }
     }

@@ -64,6 +64,8 @@ struct Dialect {
     /// Compared exactly. Quota words in prose prove nothing: the links in ordinary refusals contain
     /// them.
     terminal_codes: &'static [&'static str],
+    /// How such a code ends, where its beginning varies.
+    terminal_endings: &'static [&'static str],
     /// What the message of such a refusal contains if its code is that of an ordinary one.
     terminal_messages: &'static [&'static str],
     /// Whether such a refusal is known by anything else in its body.
@@ -78,6 +80,7 @@ impl Dialect {
     const SILENT: Self = Self {
         hear: None,
         terminal_codes: &[],
+        terminal_endings: &[],
         terminal_messages: &[],
         is_terminal: None,
         refuses: None,
@@ -147,24 +150,48 @@ impl<'a> Heard<'a> {
     }
 }
 
-/// Whether a header field of this name, in lower case, can concern any dialect. Costs one
-/// comparison, and spares nearly all others the rest.
+/// Whether any header field can concern any dialect: a glance, since most responses have none.
+pub(super) fn may_concern(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| may_be_ours(name.as_str()))
+}
+
+/// Whether a header field of this name, in lower case, can be one of any dialect's. Costs next to
+/// nothing, and spares nearly all others the rest.
+#[inline]
 fn may_be_ours(name: &str) -> bool {
-    let beginning = name.as_bytes().first_chunk::<4>();
-    beginning.is_some_and(|beginning| {
-        matches!(
-            beginning,
-            b"anth" | b"grpc" | b"rate" | b"retr" | b"stri" | b"x-am" | b"x-ms" | b"x-ra" | b"x-sh"
-        )
-    })
+    let name = name.as_bytes();
+    let is_long = name.len() >= SHORTEST_NAME.len();
+    is_long && matches!(name[0], b'a' | b'g' | b'r' | b's' | b'x') && begins_as_ours(name)
+}
+
+const SHORTEST_NAME: &str = "ratelimit";
+
+fn begins_as_ours(name: &[u8]) -> bool {
+    let begins = |rest: &[u8], beginnings: &[&str]| {
+        let mut beginnings = beginnings.iter();
+        beginnings.any(|beginning| rest.starts_with(beginning.as_bytes()))
+    };
+    match name {
+        [b'a', rest @ ..] => begins(rest, &["nthropic-ratelimit-"]),
+        [b'g', rest @ ..] => begins(rest, &["rpc-retry"]),
+        [b'r', rest @ ..] => begins(rest, &["atelimit", "ate-limit", "etry-after"]),
+        [b's', rest @ ..] => begins(rest, &["tripe-should"]),
+        [b'x', b'-', b'a', rest @ ..] => begins(rest, &["mz-retry", "mzn-errortype"]),
+        [b'x', b'-', b'm', rest @ ..] => begins(rest, &["s-retry"]),
+        [b'x', b'-', b'r', rest @ ..] => begins(rest, &["atelimit-", "ate-limit-"]),
+        [b'x', b'-', b's', rest @ ..] => begins(rest, &["hould-retry", "hopify-shop"]),
+        _ => false,
+    }
 }
 
 /// Whether the same request is refused however long one waits.
 pub(super) fn is_terminal(body: &Body<'_>) -> bool {
     let mut codes = body.codes();
     let is_coded = codes.any(|code| {
-        let mut lists = DIALECTS.iter().map(|dialect| dialect.terminal_codes);
-        lists.any(|codes| codes.contains(&code))
+        DIALECTS.iter().any(|dialect| {
+            let mut endings = dialect.terminal_endings.iter();
+            dialect.terminal_codes.contains(&code) || endings.any(|end| code.ends_with(end))
+        })
     });
     let mut messages = body.messages();
     is_coded

@@ -59,18 +59,16 @@ impl<'a> Name<'a> {
     /// Reads a name in lower case, `[x-]rate[-]limit-{limit,remaining,reset}[-DIMENSION]` or one of
     /// its relatives.
     fn parse(name: &'a str) -> Option<Self> {
-        let (vendor, bare) = name
-            .strip_prefix("x-")
-            .map_or((false, name), |bare| (true, bare));
-        let rest = bare.strip_prefix("rate")?;
-        let (hyphen, rest) = rest
-            .strip_prefix('-')
-            .map_or((false, rest), |rest| (true, rest));
-        let rest = rest.strip_prefix("limit-")?;
-        let precedence = match (vendor, hyphen) {
-            (false, false) => Precedence::RateLimit,
-            (true, false) => Precedence::XRateLimit,
-            (_, true) => Precedence::XRateHyphenLimit,
+        let (rest, precedence) = if let Some(rest) = name.strip_prefix("x-ratelimit-") {
+            (rest, Precedence::XRateLimit)
+        } else if let Some(rest) = name.strip_prefix("ratelimit-") {
+            (rest, Precedence::RateLimit)
+        } else {
+            let bare = name.strip_prefix("x-").unwrap_or(name);
+            (
+                bare.strip_prefix("rate-limit-")?,
+                Precedence::XRateHyphenLimit,
+            )
         };
         let of_default = |kind, precedence| Self {
             kind,

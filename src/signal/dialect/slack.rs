@@ -14,6 +14,6 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
-    let json = body.json();
-    status.is_success() && json["ok"] == Value::Bool(false) && json["error"] == "ratelimited"
+    let is_failure = body.json()["ok"] == Value::Bool(false);
+    status.is_success() && is_failure && body.error() == "ratelimited"
 }
