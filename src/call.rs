@@ -165,8 +165,8 @@ where
         }
     }
 
-    /// The inner service has answered; `None` if the body is to be read, because that is a refusal or
-    /// may prove to be one.
+    /// The inner service has answered; `None` if the body is to be read, because that is a refusal
+    /// or may prove to be one.
     pub(crate) fn hear<E>(
         &mut self,
         response: Result<Response<ResB>, E>,
@@ -214,8 +214,8 @@ where
         }
     }
 
-    /// What has been read says what to do: the answer, if it is given back; `None` if the request is
-    /// to be sent again.
+    /// What has been read says what to do: the answer, if it is given back; `None` if the request
+    /// is to be sent again.
     pub(crate) fn understand(&mut self) -> Option<Response<ResponseBody<ResB>>> {
         let refusal = self
             .refusal
