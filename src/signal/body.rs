@@ -22,8 +22,8 @@ pub(super) struct Body<'a> {
 
 // An index by name is total: what is absent, or in something that is no object, is `null`.
 impl<'a> Body<'a> {
-    /// Reads a body. Anything but JSON or XML, and whatever is larger than 64 KiB or deeper than 128
-    /// levels, is `None`.
+    /// Reads a body. Anything but JSON or XML, and whatever is larger than 64 KiB or deeper than
+    /// 128 levels, is `None`.
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
         let (b'{' | b'[' | b'<') = body.trim_ascii_start().first()? else {
             return None;

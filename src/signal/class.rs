@@ -53,8 +53,8 @@ impl Class {
     }
 }
 
-/// Whether the body of an error may prove that a limit was reached, though its head does not: whether
-/// it is worth the time to have it read.
+/// Whether the body of an error may prove that a limit was reached, though its head does not:
+/// whether it is worth the time to have it read.
 ///
 /// So for the errors that have been seen to do so, 400, 403, 500 and 503, if the body is JSON, XML
 /// or of no stated type, and not compressed. A status that means a limit by itself, such as 429, is

@@ -28,14 +28,17 @@
 //!   a date; the `retry-after-ms`, `x-ms-retry-after-ms` and `x-amz-retry-after` of those to whom
 //!   seconds are too coarse; `x-ratelimit-retry-after`; gRPC's push-back; the numbers and sentences
 //!   ("Please try again in 11.054s") of error bodies.
-//! - **Limits**: `RateLimit` and `RateLimit-Policy` as the IETF drafts have them; `RateLimit-Limit`,
-//!   `-Remaining` and `-Reset` with and without `X-`, with and without a second hyphen, with and
-//!   without the name of a dimension behind, whether the reset is in seconds, a Unix time in seconds
-//!   or milliseconds, a Go duration or a date; Anthropic's and Shopify's fields.
-//! - **Refusals**: the status, `x-should-retry` and `stripe-should-retry`; the codes with which AWS,
-//!   Google and GitHub throttle in spite of the status; the errors in successes of GraphQL, Slack and
-//!   JSON-RPC; and the codes and messages with which [OpenAI], Anthropic, Google and X refuse for
-//!   good.
+//! - **Limits**: `RateLimit` and `RateLimit-Policy` as the IETF drafts have them;
+//!   `RateLimit-Limit`, `-Remaining` and `-Reset` with and without `X-`, with and without a second
+//!   hyphen, with and without the name of a dimension behind, whether the reset is in seconds, a
+//!   Unix time in seconds or milliseconds, a Go duration or a date; Anthropic's and Shopify's
+//!   fields.
+//! - **Refusals**: the status, `x-should-retry` and `stripe-should-retry`; the codes with which
+//!   AWS, Google and GitHub throttle in spite of the status; the errors in successes of GraphQL,
+//!   Slack and JSON-RPC; and the codes and messages with which [OpenAI], Anthropic, Google and X
+//!   refuse for good.
+//!
+//! [`dialects`] has them all in tables, and what was chosen where one can be read in two ways.
 //!
 //! # How numbers are read
 //!
@@ -52,6 +55,8 @@
 mod body;
 mod class;
 mod dialect;
+#[doc = include_str!("dialects.md")]
+pub mod dialects {}
 mod few;
 mod instant;
 mod limits;

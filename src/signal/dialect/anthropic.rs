@@ -1,5 +1,5 @@
-//! [Anthropic]'s header fields, `anthropic-ratelimit-DIMENSION-{limit,remaining,reset}`, and what of
-//! its errors no wait cures.
+//! [Anthropic]'s header fields, `anthropic-ratelimit-DIMENSION-{limit,remaining,reset}`, and what
+//! of its errors no wait cures.
 //!
 //! The fields of subscriptions, `anthropic-ratelimit-unified-5h-reset`, are of the same form, but
 //! their resets are Unix times and not dates.

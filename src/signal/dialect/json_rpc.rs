@@ -1,4 +1,5 @@
-//! JSON-RPC, as the providers of Ethereum nodes speak it: a refusal is a success with an error code.
+//! JSON-RPC, as the providers of Ethereum nodes speak it: a refusal is a success with an error
+//! code.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! `RateLimit` and `RateLimit-Policy`, the [structured fields] of the [IETF draft]: Lists of named
 //! items.
 //!
-//! Seven drafts had `RateLimit` as a Dictionary, `limit=100, remaining=50, reset=5`, or the policies
-//! as bare integers, which name nothing and are left out. Nearly every Dictionary is no List, so the
-//! List is tried first.
+//! One draft had `RateLimit` as a Dictionary, `limit=100, remaining=50, reset=5`, and two had
+//! policies that are bare integers, which name nothing and are left out. Nearly every Dictionary is
+//! no List, so the List is tried first.
 //!
 //! [structured fields]: https://www.rfc-editor.org/rfc/rfc9651.html
 //! [IETF draft]: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers
