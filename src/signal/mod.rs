@@ -206,6 +206,8 @@ mod tests {
 
     use super::*;
 
+    const PUSH_BACK: &str = "grpc-retry-pushback-ms";
+
     /// 2026-06-02 12:00:00 UTC.
     const NOW: u64 = 1_780_401_600;
 
@@ -333,10 +335,12 @@ mod tests {
             body in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
         ) {
             let status = StatusCode::from_u16(status).expect("a status");
-            let signal = read(status, &map(headers), body.as_deref(), now());
+            let headers = map(headers);
+            let signal = read(status, &headers, body.as_deref(), now());
             prop_assert!(signal.wait().is_none_or(|wait| wait <= number::MAX_WAIT));
             prop_assert!(!(signal.is_throttle() && signal.is_terminal()));
-            prop_assert!(!status.is_redirection() || signal.class == Class::Unrelated);
+            let is_refused = status.as_u16() >= 400 || headers.contains_key(PUSH_BACK);
+            prop_assert!(is_refused || signal.class == Class::Unrelated);
             let names = signal.limits().iter().map(RateLimit::dimension);
             prop_assert!(names.is_sorted_by(|one, next| one < next));
         }
@@ -372,13 +376,16 @@ mod tests {
             "retry-after|retry-after-ms|x-amz-retry-after|x-should-retry|date",
             "(x-)?rate-?limit-(limit|remaining|reset|reset-after|resettime|retry-after)",
             "x-ratelimit-(limit|remaining|reset)-(requests|tokens|[a-z]{1,3})",
+            "anthropic-ratelimit-(tokens|[a-z]{1,3})-(limit|remaining|reset)",
+            "grpc-retry-pushback-ms|stripe-should-retry|x-amzn-errortype",
+            "x-shopify-shop-api-call-limit|x-ms-retry-after-ms",
             "x-[a-z-]{1,12}",
         ]
     }
 
     fn value() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
-            "[0-9]{1,3}(\\.[0-9])?|-1|true|false|0|1;w=2",
+            "[0-9]{1,3}(\\.[0-9])?|-1|true|false|0|1;w=2|[0-9]{1,2}/[0-9]{1,2}",
             "17804016[0-9]{2}|17804016[0-9]{5}|[0-9]{20}",
             "([0-9]h)?[0-9]{1,2}m[0-9]s|[0-9]{1,3}ms",
             "Tue, 02 Jun 2026 1[12]:00:[0-9]{2} GMT|2026-06-02T1[12]:00:[0-9]{2}Z",
