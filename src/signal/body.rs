@@ -17,6 +17,8 @@ pub(super) struct Body<'a> {
     json: Value,
     /// Taken out of it: all that most errors say is in here.
     error: Value,
+    /// Taken out of that.
+    details: Value,
     is_partial: bool,
 }
 
@@ -37,11 +39,13 @@ impl<'a> Body<'a> {
         } else {
             object(serde_json::from_str(text).ok()?)?
         };
-        let error = json.get_mut("error").map(Value::take);
+        let mut error = take(&mut json, "error");
+        let details = take(&mut error, "details");
         Some(Self {
             text,
             json,
-            error: error.unwrap_or_default(),
+            error,
+            details,
             is_partial,
         })
     }
@@ -60,15 +64,19 @@ impl<'a> Body<'a> {
         self.is_partial
     }
 
+    /// All but its details.
     pub(super) fn error(&self) -> &Value {
         &self.error
+    }
+
+    pub(super) fn details(&self) -> &Value {
+        &self.details
     }
 
     /// What says which error it is: `code`, `type` and `reason`, of the whole, of the error, of its
     /// causes and of its details.
     pub(super) fn codes(&self) -> impl Iterator<Item = &str> {
-        let error = self.error();
-        let details = &error["details"];
+        let (error, details) = (self.error(), self.details());
         let nested = elements(&error["errors"]).chain(elements(details));
         iter::once(&self.json)
             .chain(iter::once(error))
@@ -86,6 +94,11 @@ impl<'a> Body<'a> {
             .into_iter()
             .filter_map(|object| object["message"].as_str())
     }
+}
+
+fn take(object: &mut Value, name: &str) -> Value {
+    let member = object.get_mut(name).map(Value::take);
+    member.unwrap_or_default()
 }
 
 /// The object that tells, and whether others beside it have results.

@@ -201,7 +201,7 @@ pub(super) struct Limits<'a> {
     /// without any.
     limits: &'a mut Few<RateLimit>,
     /// Of the dimension at the same place.
-    sources: Few<Sources>,
+    sources: [Sources; MAX_DIMENSIONS],
 }
 
 impl<'a> Limits<'a> {
@@ -209,7 +209,7 @@ impl<'a> Limits<'a> {
     pub(super) fn within(limits: &'a mut Few<RateLimit>) -> Self {
         Self {
             limits,
-            sources: Few::default(),
+            sources: [Sources::NONE; MAX_DIMENSIONS],
         }
     }
 
@@ -250,7 +250,7 @@ impl<'a> Limits<'a> {
         let limits = self.limits.as_slice().iter();
         let exhausted = limits.clone().filter(|limit| limit.is_exhausted());
         exhausted.filter_map(RateLimit::reset).max().or_else(|| {
-            let heard = limits.zip(self.sources.as_slice());
+            let heard = limits.zip(&self.sources);
             let unqualified = heard.filter(|(_, sources)| !sources.has_remaining);
             let mut resets = unqualified.filter_map(|(limit, _)| limit.reset());
             resets.next().filter(|_| resets.next().is_none())
@@ -282,28 +282,29 @@ impl<'a> Limits<'a> {
             None => self.add(name)?,
         };
         let limit = self.limits.as_mut_slice().get_mut(at)?;
-        Some((limit, self.sources.as_mut_slice().get_mut(at)?))
+        Some((limit, self.sources.get_mut(at)?))
     }
 
     /// Adds a dimension and returns its place. If there are too many, the last one has to go.
     fn add(&mut self, name: &str) -> Option<usize> {
         let limits = self.limits.as_slice();
         let at = limits.partition_point(|limit| *limit.dimension < *name);
-        if limits.len() == MAX_DIMENSIONS {
-            if at == MAX_DIMENSIONS {
-                return None;
-            }
-            self.limits.truncate(MAX_DIMENSIONS - 1);
-            self.sources.truncate(MAX_DIMENSIONS - 1);
+        if at == MAX_DIMENSIONS {
+            return None;
         }
+        let kept = limits.len().min(MAX_DIMENSIONS - 1);
+        if at < kept {
+            self.sources.copy_within(at..kept, at + 1);
+        }
+        self.sources[at] = Sources::NONE;
+        self.limits.truncate(kept);
         self.limits.insert(at, RateLimit::new(name));
-        self.sources.insert(at, Sources::VACANT);
         Some(at)
     }
 }
 
 /// Whose word the facts about a dimension are.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Sources {
     limit: Precedence,
     remaining: Precedence,
@@ -312,8 +313,8 @@ struct Sources {
     has_remaining: bool,
 }
 
-impl Vacant for Sources {
-    const VACANT: Self = Self {
+impl Sources {
+    const NONE: Self = Self {
         limit: Precedence::ResetTime,
         remaining: Precedence::ResetTime,
         reset: Precedence::ResetTime,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use memchr::memchr2_iter;
+
 use super::number::{self, HOUR, MINUTE, Number, SECOND};
 
 const PHRASES: [&[u8]; 4] = [b"try again in", b"retry in", b"retry after", b"reset after"];
@@ -16,23 +18,21 @@ const PHRASES: [&[u8]; 4] = [b"try again in", b"retry in", b"retry after", b"res
 ///
 /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits
 pub(super) fn wait(text: &str) -> Option<Duration> {
-    let mut longest = None;
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.windows(2).position(begins_a_phrase) {
-        let (_, phrase) = rest.split_at_checked(at)?;
-        longest = longest.max(after_phrase(phrase).and_then(delay));
-        rest = phrase.get(1..)?;
-    }
-    longest.map(number::wait)
+    let text = text.as_bytes();
+    // All phrases have an R in the beginning, and few letters are.
+    let waits = memchr2_iter(b'R', b'r', text).filter_map(|at| delay(after_phrase(text, at)?));
+    waits.max().map(number::wait)
 }
 
-/// Most positions of a text are the beginning of no phrase, and this is all that they cost.
-fn begins_a_phrase(two: &[u8]) -> bool {
-    matches!(two, [b'T' | b't', b'R' | b'r'] | [b'R' | b'r', b'E' | b'e'])
-}
-
-/// What follows the phrase at the beginning of `text`.
-fn after_phrase(text: &[u8]) -> Option<&[u8]> {
+/// What follows the phrase whose first R is at `at`.
+fn after_phrase(text: &[u8], at: usize) -> Option<&[u8]> {
+    // Of `try`; of `retry` and `reset`.
+    let begin = match text.get(at + 1)? {
+        b'Y' | b'y' => at.checked_sub(1)?,
+        b'E' | b'e' => at,
+        _ => return None,
+    };
+    let text = text.get(begin..)?;
     PHRASES.iter().find_map(|phrase| {
         let (head, rest) = text.split_at_checked(phrase.len())?;
         (head.eq_ignore_ascii_case(phrase) && rest.first()?.is_ascii_whitespace()).then_some(rest)

@@ -26,7 +26,7 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 /// Such a refusal may come with a wait of a few seconds, which is not true.
 fn violates_daily_quota(body: &Body<'_>) -> bool {
-    elements(&body.error()["details"]).any(|detail| {
+    elements(body.details()).any(|detail| {
         let quotas = elements(&detail["violations"]).map(|violation| &violation["quotaId"]);
         let mut quotas = quotas
             .chain(iter::once(&detail["metadata"]["quota_limit"]))
@@ -44,7 +44,7 @@ fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
 
 /// The longest, should there be several.
 fn wait(body: &Body<'_>, _: &Clock<'_>) -> Option<Duration> {
-    let details = elements(&body.error()["details"]);
+    let details = elements(body.details());
     let delays = details.filter_map(|detail| duration(detail["retryDelay"].as_str()?));
     delays.max()
 }

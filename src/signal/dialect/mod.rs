@@ -157,7 +157,11 @@ pub(super) fn may_concern(headers: &HeaderMap) -> bool {
 
 /// Whether a header field of this name, in lower case, can be one of any dialect's. Costs next to
 /// nothing, and spares nearly all others the rest.
-#[inline]
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "a call for each header field costs more than it does"
+)]
 fn may_be_ours(name: &str) -> bool {
     let name = name.as_bytes();
     let is_long = name.len() >= SHORTEST_NAME.len();
