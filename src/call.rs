@@ -9,9 +9,7 @@ use crate::{
     options::RequestOptions,
     payload,
     quota::{after, exceeds_limit, is_due_to_size},
-    refusal::{
-        Kept, Moment, READING_TIME, Refusal, answered_by_us, is_refusal, might_be_refusal, refuses,
-    },
+    refusal::{Kept, Moment, READING_TIME, Refusal, Scope, answered_by_us},
     report::{Attempt, RetryReport, StopReason},
     retry::{self, Decision, Policy},
     signal::{self, Signal},
@@ -33,6 +31,7 @@ pub(crate) struct Call<M, B, ResB: Body> {
     map_body: M,
     caller: Caller,
     policy: Policy,
+    scope: Scope,
     deadline: Option<Instant>,
     /// What the request costs, if the caller says so.
     tokens: Option<u64>,
@@ -90,6 +89,9 @@ where
             max_delay: policy.max_delay,
             max_waiting: config.max_waiting,
         };
+        let scope = Scope {
+            successes: config.read_success_bodies,
+        };
         let tokens = options.tokens;
         let cost = payload::cost(tokens, &body, gate.counts_tokens());
         let caller = Caller::arrive(gate, now, options.head_start, cost, bounds);
@@ -99,6 +101,7 @@ where
             map_body,
             caller,
             policy,
+            scope,
             deadline,
             tokens,
             attempts: 0,
@@ -177,8 +180,8 @@ where
         };
         let heard = Moment::now();
         let signal = signal::read(response.status(), response.headers(), None, heard.on);
-        if !is_refusal(&response, &signal) {
-            if might_be_refusal(&response, &signal) {
+        if !self.scope.is_refusal(&response, &signal) {
+            if self.scope.might_be_refusal(&response, &signal) {
                 // Nobody else is held back for it, and it does not count as waiting.
                 self.refusal = Some(Box::new(Refusal::new(response, heard)));
                 return None;
@@ -225,7 +228,7 @@ where
         let signal = refusal.signal();
         if self.caller.is_in_flight() {
             let now = Instant::now();
-            if !refuses(status, &signal) {
+            if !self.scope.refuses(status, &signal) {
                 let response = refusal.into_response();
                 return Some(self.pass_on(response, &signal, now));
             }

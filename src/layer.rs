@@ -134,6 +134,16 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.max_replay = bytes)
     }
 
+    /// Whether the bodies of successes are read as well, for APIs that refuse with a status of 200:
+    /// `GraphQL`, Slack, JSON-RPC. Read are those that are JSON, XML or of no stated type and not
+    /// compressed, up to 64 KiB and 250 ms; and they are given back whole.
+    ///
+    /// Default: `false`. A success passes through untouched; with `true` its head comes as late as
+    /// its body, within those bounds.
+    pub fn read_success_bodies(self, read: bool) -> Self {
+        self.with(|config| config.read_success_bodies = read)
+    }
+
     /// Which quota a request counts against.
     ///
     /// Default: [`partition::by_credential`](crate::partition::by_credential).

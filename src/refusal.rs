@@ -113,23 +113,34 @@ impl Kept {
     }
 }
 
-/// Whether the answer is one that a rate limit has given.
-pub(crate) fn is_refusal<B>(response: &Response<B>, signal: &Signal) -> bool {
-    refuses(response.status(), signal) && !answered_by_us(response)
+/// Which answers may be refusals.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    /// Successes as well, by their bodies.
+    pub(crate) successes: bool,
 }
 
-/// Whether the answer seems to be none that a rate limit has given, but its body may prove that it
-/// is.
-pub(crate) fn might_be_refusal<B>(response: &Response<B>, signal: &Signal) -> bool {
-    !signal.is_terminal()
-        && signal::might_refuse(response.status(), response.headers())
-        && !answered_by_us(response)
-}
+impl Scope {
+    /// Whether the answer is one that a rate limit has given.
+    pub(crate) fn is_refusal<B>(self, response: &Response<B>, signal: &Signal) -> bool {
+        self.refuses(response.status(), signal) && !answered_by_us(response)
+    }
 
-/// Whether an answer of this status that says this was given by a rate limit.
-pub(crate) fn refuses(status: StatusCode, signal: &Signal) -> bool {
-    let is_error = status.is_client_error() || status.is_server_error();
-    is_error && (signal.is_throttle() || matches!(status.as_u16(), 429 | 529))
+    /// Whether the answer seems to be none that a rate limit has given, but its body may prove that
+    /// it is.
+    pub(crate) fn might_be_refusal<B>(self, response: &Response<B>, signal: &Signal) -> bool {
+        let (status, headers) = (response.status(), response.headers());
+        let success = self.successes && status.is_success() && signal::has_readable_body(headers);
+        let might_refuse = success || signal::might_refuse(status, headers);
+        might_refuse && !signal.is_terminal() && !answered_by_us(response)
+    }
+
+    /// Whether an answer of this status that says this was given by a rate limit.
+    pub(crate) fn refuses(self, status: StatusCode, signal: &Signal) -> bool {
+        let is_error = status.is_client_error() || status.is_server_error();
+        let counts = is_error || (self.successes && status.is_success());
+        counts && (signal.is_throttle() || matches!(status.as_u16(), 429 | 529))
+    }
 }
 
 /// Whether another layer of ours, further in, has answered in the server's place: that is no news

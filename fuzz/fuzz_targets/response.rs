@@ -6,7 +6,7 @@
 //! ```
 #![no_main]
 
-#[path = "../../tests/vectors_mutated/response.rs"]
+#[path = "../../tests/mutated/response.rs"]
 #[allow(dead_code, reason = "libFuzzer has mutations of its own")]
 mod response;
 

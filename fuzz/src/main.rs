@@ -7,7 +7,7 @@
 //! cargo run --release -- --corpus corpus/response
 //! ```
 
-#[path = "../../tests/vectors_mutated/response.rs"]
+#[path = "../../tests/mutated/response.rs"]
 mod response;
 
 use std::{error::Error, fs, path::PathBuf};

@@ -72,9 +72,11 @@ impl Class {
 /// assert!(!signal::might_refuse(StatusCode::NOT_FOUND, &headers));
 /// ```
 pub fn might_refuse(status: StatusCode, headers: &HeaderMap) -> bool {
-    if !matches!(status.as_u16(), 400 | 403 | 500 | 503) {
-        return false;
-    }
+    matches!(status.as_u16(), 400 | 403 | 500 | 503) && has_readable_body(headers)
+}
+
+/// Whether the body is JSON, XML or of no stated type, and not compressed.
+pub(crate) fn has_readable_body(headers: &HeaderMap) -> bool {
     let is_readable = headers.get(header::CONTENT_TYPE).is_none_or(|media_type| {
         // `application/problem+json`, `application/x-amz-json-1.0`, `text/xml`
         let mut words = media_type

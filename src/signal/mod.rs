@@ -69,6 +69,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
 
+pub(crate) use self::class::has_readable_body;
 use self::{body::Body, class::Class, dialect::Heard, few::Few, instant::Clock};
 pub use self::{class::might_refuse, limits::RateLimit};
 

@@ -131,3 +131,50 @@ async fn a_call_dropped_while_its_error_is_read_holds_nobody_back() {
     let (answer, waited) = ask(&server, &layer).await;
     assert_eq!((answer.status(), waited), (StatusCode::OK, Duration::ZERO));
 }
+
+/// A refusal with the status of a success, as Slack has it.
+fn refused_with_200() -> Reply {
+    error(200, r#"{"ok": false, "error": "ratelimited"}"#).header("retry-after", "7")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_is_read_only_if_that_is_asked_for() {
+    let server = once(refused_with_200);
+    let (answer, waited) = ask(&server, &RateLimitRetryLayer::new()).await;
+    assert_eq!((answer.status(), waited), (StatusCode::OK, ms(0)));
+    assert!(read(answer).await.1.contains("ratelimited"));
+
+    let server = once(refused_with_200);
+    let layer = RateLimitRetryLayer::new().read_success_bodies(true);
+    let (answer, waited) = ask(&server, &layer).await;
+    let report = answer.extensions().get::<RetryReport>().unwrap();
+    assert_eq!((report.attempts(), waited), (2, ms(7_000)));
+    assert_eq!(read(answer).await, (200, "ok".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_is_read_is_given_back_whole() {
+    const LARGE: &str = match std::str::from_utf8(&[b' '; 200_000]) {
+        Ok(large) => large,
+        Err(_) => unreachable!(),
+    };
+    let layer = RateLimitRetryLayer::new().read_success_bodies(true);
+    for body in ["", "{}", r#"{"data": 1}"#, LARGE] {
+        let server = Server::new(move |_| error(200, body));
+        let (answer, waited) = ask(&server, &layer).await;
+        assert!(answer.extensions().get::<RetryReport>().is_none());
+        assert_eq!(waited, ms(0));
+        assert_eq!(read(answer).await, (200, body.into()));
+    }
+    // What comes slowly is not waited for, and a stream of events not at all.
+    let slow = || ok().slow(ms(1_000), "late");
+    let server = Server::new(move |_| slow());
+    let (answer, waited) = ask(&server, &layer).await;
+    assert_eq!(
+        (waited, read(answer).await),
+        (ms(250), (200, "late".into()))
+    );
+    let events = move || slow().header("content-type", "text/event-stream");
+    let server = Server::new(move |_| events());
+    assert_eq!(ask(&server, &layer).await.1, ms(0));
+}
