@@ -41,7 +41,8 @@
 //! The way of a request: the partition it belongs to → its turn in that partition's queue → the
 //! readiness of the inner service → the attempt → its answer. An answer is read twice: its head says
 //! at once whether the partition is held back ([`signal`]), and the body of a refusal says what it
-//! means. If the request is to be sent again, it goes back to its old place in the queue.
+//! means; so does that of an error that may prove to be one ([`signal::might_refuse`]). Reading
+//! takes at most 64 KiB and 250 ms, and what is given back is given back whole. If the request is to be sent again, it goes back to its old place in the queue.
 //!
 //! A turn comes when nobody older waits and the partition is open:
 //!
