@@ -118,11 +118,10 @@ where
             return self.request();
         }
         let now = Instant::now();
-        observe::queued(
-            self.caller.gate().partition(),
-            self.caller.expected_wait(now),
-        );
-        self.waiting_since = Some(now);
+        if let Some(delay) = self.caller.expected_wait(now) {
+            observe::queued(self.caller.gate().partition(), delay);
+            self.waiting_since = Some(now);
+        }
         None
     }
 

@@ -114,14 +114,17 @@ impl Caller {
         matches!(self.phase, Phase::InFlight { .. })
     }
 
-    /// How long the call will wait for its turn, as far as is known.
-    pub(crate) fn expected_wait(&self, now: Instant) -> Duration {
+    /// How long the call will wait for its turn, as far as is known; `None` if it is not in line.
+    pub(crate) fn expected_wait(&self, now: Instant) -> Option<Duration> {
+        if !matches!(self.phase, Phase::Waiting { .. }) {
+            return None;
+        }
         let claim = &self.claim;
-        self.gate.with(|state, _| {
+        let expected = self.gate.with(|state, _| {
             let ahead = state.queue.ahead_of(claim.ticket);
-            let expected = state.quota.expected(now, ahead, claim.cost);
-            expected.opens_at(now).saturating_duration_since(now)
-        })
+            state.quota.expected(now, ahead, claim.cost)
+        });
+        Some(expected.opens_at(now).saturating_duration_since(now))
     }
 
     /// Waits for the turn. The timer is this call's own and is set here; it is `None` until it is

@@ -142,11 +142,9 @@ impl Queue {
     /// Out of the line, or from beside it.
     pub(super) fn remove(&mut self, ticket: Ticket, resting: Option<Instant>, wakers: &mut Wakers) {
         let rested = resting.and_then(|until| self.resting.remove(&(until, ticket)));
-        if let Some(waiter) = &rested {
-            self.forget(ticket, waiter);
-        }
         let waiter = self.take(ticket).or(rested);
         wakers.drop.extend(waiter.and_then(|waiter| waiter.waker));
+        self.wake_second(wakers);
     }
 
     /// The caller with this ticket is being polled: it is alive, and need not be woken for what
@@ -168,14 +166,16 @@ impl Queue {
         wakers: &mut Wakers,
     ) {
         let rests = resting.and_then(|until| self.resting.get_mut(&(until, ticket)));
-        let displaced = match rests.or(self.waiting.get_mut(&ticket)) {
-            Some(waiter) => {
-                self.max_delays.insert((waiter.max_delay, ticket));
-                self.deadlines
-                    .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
-                waiter.waker.replace(waker)
-            }
-            None => Some(waker),
+        let displaced = if let Some(waiter) = rests {
+            // Its own timer goes off when its rest is over; until then it is not in line.
+            waiter.waker.replace(waker)
+        } else if let Some(waiter) = self.waiting.get_mut(&ticket) {
+            self.max_delays.insert((waiter.max_delay, ticket));
+            self.deadlines
+                .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
+            waiter.waker.replace(waker)
+        } else {
+            Some(waker)
         };
         wakers.drop.extend(displaced);
     }
@@ -229,7 +229,7 @@ impl Queue {
         })
     }
 
-    /// Wakes those for whom `opens_at` is too late. Each is told once, until it is polled.
+    /// Wakes those in line for whom `opens_at` is too late. Each is told once, until it is polled.
     pub(super) fn wake_hopeless(&mut self, now: Instant, opens_at: Instant, wakers: &mut Wakers) {
         let delay = opens_at.saturating_duration_since(now);
         while let Some(&(deadline, ticket)) = self.deadlines.first().filter(|d| d.0 <= opens_at) {
@@ -247,6 +247,15 @@ impl Queue {
         wakers
             .wake
             .extend(waiter.and_then(|waiter| waiter.waker.take()));
+    }
+
+    /// The opening has come nearer than those behind the front have reckoned with: the one who would
+    /// stand in for the front looks again.
+    fn wake_second(&mut self, wakers: &mut Wakers) {
+        let second = self.waiting.values_mut().nth(1);
+        wakers
+            .wake
+            .extend(second.and_then(|second| second.waker.take()));
     }
 
     /// Those who have rested long enough step into the line.
@@ -282,6 +291,12 @@ impl Queue {
     /// enough.
     fn expect(&mut self, ticket: Ticket, opens_at: Instant, wakers: &mut Wakers) {
         let front = self.front.take().filter(|front| front.ticket == ticket);
+        if front
+            .as_ref()
+            .is_some_and(|front| after(opens_at, GRACE) < front.opens_at)
+        {
+            self.wake_second(wakers);
+        }
         let timer = front.and_then(|front| front.timer);
         self.front = Some(Front {
             ticket,

@@ -11,6 +11,9 @@ use crate::{
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
 
+/// How long those behind the front rely on what holds it back, where that is not certain.
+const UNCERTAIN: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) quota: Quota,
@@ -37,7 +40,7 @@ pub(super) enum Look {
     Admitted,
     /// It cannot be sent in the time it has, and is out of the queue.
     GivenUp(GivenUp),
-    /// It is to look again at this instant, if it is not wakers before.
+    /// It is to look again at this instant, if it is not woken before.
     Again(Instant),
 }
 
@@ -76,7 +79,9 @@ impl State {
         if let Some(given_up) = claim.give_up(&self.quota, now, ahead) {
             return Arrival::TurnedAway(given_up);
         }
-        if self.queue.len() >= claim.bounds.max_waiting {
+        // Where only an unused admission is before it, it need not wait.
+        let is_open = self.quota.admit(now, claim.cost) == Admit::Now;
+        if self.queue.len() >= claim.bounds.max_waiting && !is_open {
             let expected = self.quota.expected(now, ahead, claim.cost);
             let given_up = GivenUp::held(StopReason::MaxWaiting, expected, now);
             return Arrival::TurnedAway(given_up);
@@ -130,7 +135,7 @@ impl State {
     ) -> Option<Sent> {
         self.advance(now, wakers);
         let reserved = match self.queue.admissions.take(claim.ticket) {
-            Some(reserved) if self.quota.paused_until(now).is_none() => Some(reserved),
+            Some(reserved) if self.quota.still_holds(now, reserved) => Some(reserved),
             Some(reserved) => {
                 self.quota.give_back(reserved);
                 None
@@ -179,7 +184,13 @@ impl State {
         turn.unwrap_or_else(|| {
             let ahead = self.queue.ahead_of(claim.ticket);
             let expected = self.quota.expected(now, ahead, claim.cost).opens_at(now);
-            let front = self.queue.opens_at().unwrap_or(now);
+            // What holds back the front alone holds back those behind it; but it may let go at any
+            // time, as a refusal does that is being read.
+            let front = self
+                .queue
+                .opens_at()
+                .unwrap_or(now)
+                .min(after(now, UNCERTAIN));
             after(expected.max(front), GRACE)
         })
     }

@@ -28,6 +28,8 @@ pub(super) struct Bucket {
     dimension: Arc<str>,
     unit: Unit,
     limit: u64,
+    /// How often the limit or the rate was found to be another, this first one included.
+    changes: u32,
     /// Between what the time lies in which one unit flows in.
     interval: Interval,
     /// When the bucket is full again, by our own account; and what the last answer says it is no
@@ -55,6 +57,7 @@ impl Bucket {
             dimension: announced.dimension().into(),
             unit: Unit::of(announced.dimension()),
             limit: level.limit,
+            changes: 1,
             interval: level.interval()?,
             full_at,
             earliest: after(sent_at, level.reset),
@@ -75,6 +78,10 @@ impl Bucket {
 
     pub(super) fn dimension(&self) -> Arc<str> {
         Arc::clone(&self.dimension)
+    }
+
+    pub(super) fn changes(&self) -> u32 {
+        self.changes
     }
 
     pub(super) fn unit(&self) -> Unit {
@@ -117,10 +124,12 @@ impl Bucket {
         let Some(level) = Level::of(announced) else {
             return;
         };
-        self.limit = level.limit;
-        if let Some(interval) = level.precise_interval() {
-            self.interval = self.interval.narrowed(interval);
+        let interval = level.precise_interval().unwrap_or(self.interval);
+        if level.limit != self.limit || interval.excludes(self.interval) {
+            self.changes = self.changes.wrapping_add(1);
         }
+        self.limit = level.limit;
+        self.interval = self.interval.narrowed(interval);
         let full_at = after(now, level.reset);
         if sent_at > self.round_began {
             self.announced = [full_at, self.announced[0]];

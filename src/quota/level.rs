@@ -71,16 +71,19 @@ impl Interval {
         nanoseconds(units as f64 * self.longest)
     }
 
+    /// Whether no rate lies in both.
+    pub(super) fn excludes(self, other: Self) -> bool {
+        self.shortest > other.longest || other.shortest > self.longest
+    }
+
     /// What both allow; or what the newer allows, if they exclude each other: the rate has changed.
     pub(super) fn narrowed(self, newer: Self) -> Self {
-        let both = Self {
+        if self.excludes(newer) {
+            return newer;
+        }
+        Self {
             shortest: self.shortest.max(newer.shortest),
             longest: self.longest.min(newer.longest),
-        };
-        if both.shortest <= both.longest {
-            both
-        } else {
-            newer
         }
     }
 }

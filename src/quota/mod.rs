@@ -79,6 +79,7 @@ pub(crate) struct Quota {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
     cost: Cost,
+    rates: u32,
     span: Span,
     release: Release,
 }
@@ -140,19 +141,28 @@ impl Quota {
         let span = self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
         let release = self.pause.release();
+        let rates = self.rates();
         Reserved {
             cost,
+            rates,
             span,
             release,
         }
     }
 
-    /// Puts back what was taken for an admission that was not used.
+    /// Whether an admission may still be used: no pause has begun since, even if it is over.
+    pub(crate) fn still_holds(&self, now: Instant, reserved: Reserved) -> bool {
+        self.paused_until(now).is_none() && self.pause.is_current(reserved.release)
+    }
+
+    /// Puts back what was taken for an admission that was not used. Where a rate or a limit has
+    /// changed since, it is no longer known how much that was.
     pub(crate) fn give_back(&mut self, reserved: Reserved) {
         self.ledger.settled(reserved.span, reserved.cost);
-        self.buckets
-            .iter_mut()
-            .for_each(|b| b.give_back(reserved.cost));
+        if reserved.rates == self.rates() {
+            let buckets = self.buckets.iter_mut();
+            buckets.for_each(|b| b.give_back(reserved.cost));
+        }
         self.pause.take_back(reserved.release);
     }
 
@@ -200,6 +210,13 @@ impl Quota {
         self.pause.refused(sent.at, until)
     }
 
+    /// Which rates and limits are charged by: another number whenever one of them changes.
+    fn rates(&self) -> u32 {
+        self.buckets
+            .iter()
+            .fold(0, |sum, bucket| sum.wrapping_add(bucket.changes()))
+    }
+
     fn strictest(
         &self,
         now: Instant,
@@ -224,7 +241,7 @@ impl Quota {
     }
 }
 
-/// `at + span`, or as far ahead as can be said.
+/// `at + span`, and at most [`CEILING`] ahead; `at` where a clock cannot tell that.
 pub(crate) fn after(at: Instant, span: Duration) -> Instant {
     at.checked_add(span.min(CEILING)).unwrap_or(at)
 }

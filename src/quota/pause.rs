@@ -61,9 +61,14 @@ impl Pause {
         Release(self.moves)
     }
 
+    /// Whether no pause has begun since.
+    pub(super) fn is_current(&self, release: Release) -> bool {
+        release.0 == self.moves
+    }
+
     /// An admission was not used.
     pub(super) fn take_back(&mut self, release: Release) {
-        if release.0 == self.moves {
+        if self.is_current(release) {
             self.released = self.released.saturating_sub(1);
         }
     }

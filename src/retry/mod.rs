@@ -53,7 +53,8 @@ pub(crate) enum Decision {
         reason: StopReason,
         delay: Option<Duration>,
     },
-    /// Send the request again after `delay`, and nothing else before.
+    /// Send the request again after `delay`; before that nothing else goes either, unless the
+    /// refusal concerns this request alone.
     Retry { delay: Duration },
 }
 
