@@ -2,9 +2,10 @@
 
 use std::{iter, str, time::Duration};
 
-use serde_json::Value;
-
-use super::number::{self, Number, SECOND};
+use super::{
+    json::Json,
+    number::{self, Number, SECOND},
+};
 
 /// Error bodies are small. A larger one is something else, and not read.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -14,15 +15,14 @@ const MAX_LENGTH: usize = 64 * 1024;
 pub(super) struct Body<'a> {
     text: &'a str,
     /// An object; of an array the first that has an `error`. `null` if the text is XML.
-    json: Value,
+    json: Json<'a>,
     /// Taken out of it: all that most errors say is in here.
-    error: Value,
+    error: Json<'a>,
     /// Taken out of that.
-    details: Value,
+    details: Json<'a>,
     is_partial: bool,
 }
 
-// An index by name is total: what is absent, or in something that is no object, is `null`.
 impl<'a> Body<'a> {
     /// Reads a body. Anything but JSON or XML, and whatever is larger than 64 KiB or deeper than
     /// 128 levels, is `None`.
@@ -35,12 +35,12 @@ impl<'a> Body<'a> {
         }
         let text = str::from_utf8(body).ok()?;
         let (mut json, is_partial) = if text.trim_ascii_start().starts_with('<') {
-            (Value::Null, false)
+            (Json::Null, false)
         } else {
-            object(serde_json::from_str(text).ok()?)?
+            object(Json::parse(text)?)?
         };
-        let mut error = take(&mut json, "error");
-        let details = take(&mut error, "details");
+        let mut error = json.take("error");
+        let details = error.take("details");
         Some(Self {
             text,
             json,
@@ -55,7 +55,7 @@ impl<'a> Body<'a> {
     }
 
     /// All but the error.
-    pub(super) fn json(&self) -> &Value {
+    pub(super) fn json(&self) -> &Json<'a> {
         &self.json
     }
 
@@ -65,11 +65,11 @@ impl<'a> Body<'a> {
     }
 
     /// All but its details.
-    pub(super) fn error(&self) -> &Value {
+    pub(super) fn error(&self) -> &Json<'a> {
         &self.error
     }
 
-    pub(super) fn details(&self) -> &Value {
+    pub(super) fn details(&self) -> &Json<'a> {
         &self.details
     }
 
@@ -77,15 +77,15 @@ impl<'a> Body<'a> {
     /// causes and of its details.
     pub(super) fn codes(&self) -> impl Iterator<Item = &str> {
         let (error, details) = (self.error(), self.details());
-        let nested = elements(&error["errors"]).chain(elements(details));
+        let nested = error["errors"].elements().iter().chain(details.elements());
         iter::once(&self.json)
             .chain(iter::once(error))
             .chain(nested)
-            .flat_map(|object| object.as_object().into_iter().flatten())
-            .filter(|(name, _)| matches!(name.as_str(), "code" | "type" | "reason"))
+            .flat_map(Json::members)
+            .filter(|(name, _)| matches!(name.as_ref(), "code" | "type" | "reason"))
             .map(|(_, code)| code)
             .chain(iter::once(&details["error_code"]))
-            .filter_map(Value::as_str)
+            .filter_map(Json::as_str)
     }
 
     /// What is said to people.
@@ -96,14 +96,9 @@ impl<'a> Body<'a> {
     }
 }
 
-fn take(object: &mut Value, name: &str) -> Value {
-    let member = object.get_mut(name).map(Value::take);
-    member.unwrap_or_default()
-}
-
 /// The object that tells, and whether others beside it have results.
-fn object(json: Value) -> Option<(Value, bool)> {
-    let Value::Array(items) = json else {
+fn object(json: Json<'_>) -> Option<(Json<'_>, bool)> {
+    let Json::Array(items) = json else {
         return Some((json, false));
     };
     let is_partial = items.iter().any(|item| item.get("result").is_some());
@@ -113,14 +108,10 @@ fn object(json: Value) -> Option<(Value, bool)> {
 }
 
 /// A number of seconds, as a wait.
-pub(super) fn seconds(value: &Value) -> Option<Duration> {
+pub(super) fn seconds(value: &Json<'_>) -> Option<Duration> {
     // `Display` of an `f64` is its shortest decimal form, without an exponent: 64.57 stays 64.57.
     let decimal = value.as_f64()?.to_string();
     Number::parse(decimal.as_bytes()).map(|number| number::wait(number.nanos(SECOND)))
-}
-
-pub(super) fn elements(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! A list that is usually short.
 
-use std::{array, fmt, mem};
+use std::{fmt, mem};
 
-/// How many items are kept without an allocation: requests and tokens. Room for more would make every
-/// response dearer to read, since it is handed on by value.
-const INLINE: usize = 2;
+/// How many items are kept without an allocation: requests, tokens, and those of input and output.
+/// Room for more would make every response dearer to read, since it is handed on by value.
+const INLINE: usize = 4;
 
 /// What stands at a place that no item has taken: a `Default` that is nobody else's business.
 pub(super) trait Vacant {
@@ -52,7 +52,7 @@ impl<T: Vacant> Few<T> {
                 *self = Self::Spilled(spilled);
             }
             Self::Spilled(spilled) if spilled.is_empty() => {
-                let mut items = array::from_fn(|_| T::VACANT);
+                let mut items = [T::VACANT; INLINE];
                 items[index] = item;
                 *self = Self::Inline { len: 1, items };
             }
@@ -120,18 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn the_third_item_moves_all() {
+    fn the_fifth_item_moves_all() {
         let mut few = Few::default();
-        for item in 1..=2 {
+        for item in 1..=4 {
             few.insert(0, item);
             assert!(
                 matches!(few, Few::Inline { .. }),
                 "no allocation for {item}"
             );
         }
-        few.insert(1, 3);
-        assert_eq!(few.as_slice(), [2, 3, 1]);
-        assert_eq!(format!("{few:?}"), "[2, 3, 1]");
+        few.insert(1, 5);
+        assert_eq!(few.as_slice(), [4, 5, 3, 2, 1]);
+        assert_eq!(format!("{few:?}"), "[4, 5, 3, 2, 1]");
     }
 
     proptest! {

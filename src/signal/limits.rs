@@ -1,7 +1,7 @@
 //! What a server counts: its dimensions, put together from header fields that come in any order and
 //! several spellings.
 
-use std::{borrow::Cow, num::NonZeroU64, time::Duration};
+use std::{num::NonZeroU64, time::Duration};
 
 use super::{
     few::{Few, Vacant},
@@ -14,20 +14,6 @@ pub(super) const DEFAULT_DIMENSION: &str = "default";
 /// More than any server has. What one with more would cost is bounded by it: the first in
 /// alphabetical order count.
 const MAX_DIMENSIONS: usize = 32;
-
-/// The names that need no allocation.
-const USUAL_DIMENSIONS: [&str; 10] = [
-    DEFAULT_DIMENSION,
-    "requests",
-    "tokens",
-    "input-tokens",
-    "output-tokens",
-    "requests-day",
-    "requests-minute",
-    "tokens-day",
-    "tokens-minute",
-    "minute",
-];
 
 /// What a response says about one dimension of the server's quota, such as requests or tokens.
 ///
@@ -55,29 +41,26 @@ const USUAL_DIMENSIONS: [&str; 10] = [
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    dimension: Cow<'static, str>,
+    dimension: Dimension,
     limit: Option<Count>,
     remaining: Option<Count>,
     reset: Option<Reset>,
 }
 
 impl RateLimit {
-    fn new(dimension: &str) -> Self {
-        let usual = USUAL_DIMENSIONS.iter().find(|&&usual| usual == dimension);
-        let dimension = usual.map_or_else(
-            || Cow::Owned(dimension.to_owned()),
-            |&usual| Cow::Borrowed(usual),
-        );
+    fn new(dimension: Dimension) -> Self {
         Self {
             dimension,
-            ..Self::VACANT
+            limit: None,
+            remaining: None,
+            reset: None,
         }
     }
 
     /// What is counted, in the server's words: `requests` from `x-ratelimit-limit-requests`,
     /// `default` if the server has no name for it.
     pub fn dimension(&self) -> &str {
-        &self.dimension
+        self.dimension.name()
     }
 
     /// How many quota units a window or bucket holds, at most 2^53 - 1.
@@ -125,11 +108,84 @@ impl RateLimit {
 
 impl Vacant for RateLimit {
     const VACANT: Self = Self {
-        dimension: Cow::Borrowed(""),
+        dimension: Dimension::Usual(Usual::Default),
         limit: None,
         remaining: None,
         reset: None,
     };
+}
+
+/// The name of a dimension: small, and seldom more than a byte to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Dimension {
+    Usual(Usual),
+    /// None of the usual ones.
+    Other(Box<str>),
+}
+
+impl Dimension {
+    fn name(&self) -> &str {
+        match self {
+            Self::Usual(usual) => usual.name(),
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether its name is `name`, of which `usual` is what [`Usual::of`] says.
+    fn is(&self, usual: Option<Usual>, name: &str) -> bool {
+        match self {
+            Self::Usual(own) => usual == Some(*own),
+            Self::Other(own) => usual.is_none() && **own == *name,
+        }
+    }
+}
+
+/// A name that needs no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usual {
+    Default,
+    InputTokens,
+    Minute,
+    OutputTokens,
+    Requests,
+    RequestsDay,
+    RequestsMinute,
+    Tokens,
+    TokensDay,
+    TokensMinute,
+}
+
+impl Usual {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            DEFAULT_DIMENSION => Self::Default,
+            "input-tokens" => Self::InputTokens,
+            "minute" => Self::Minute,
+            "output-tokens" => Self::OutputTokens,
+            "requests" => Self::Requests,
+            "requests-day" => Self::RequestsDay,
+            "requests-minute" => Self::RequestsMinute,
+            "tokens" => Self::Tokens,
+            "tokens-day" => Self::TokensDay,
+            "tokens-minute" => Self::TokensMinute,
+            _ => return None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Default => DEFAULT_DIMENSION,
+            Self::InputTokens => "input-tokens",
+            Self::Minute => "minute",
+            Self::OutputTokens => "output-tokens",
+            Self::Requests => "requests",
+            Self::RequestsDay => "requests-day",
+            Self::RequestsMinute => "requests-minute",
+            Self::Tokens => "tokens",
+            Self::TokensDay => "tokens-day",
+            Self::TokensMinute => "tokens-minute",
+        }
+    }
 }
 
 /// A count in half the space of an `Option<u64>`: facts are copied from hand to hand.
@@ -260,6 +316,10 @@ impl<'a> Limits<'a> {
     /// Drops the dimensions of which nothing is known.
     pub(super) fn finish(self) {
         let limits = self.limits.as_mut_slice();
+        // Nearly always.
+        if limits.iter().all(RateLimit::is_known) {
+            return;
+        }
         // In place and in order: the known ones to the front.
         let mut known = 0;
         for at in 0..limits.len() {
@@ -272,23 +332,21 @@ impl<'a> Limits<'a> {
     }
 
     fn dimension(&mut self, name: &str) -> Option<(&mut RateLimit, &mut Sources)> {
-        let place = self
-            .limits
-            .as_slice()
-            .iter()
-            .position(|limit| limit.dimension == name);
+        let usual = Usual::of(name);
+        let mut limits = self.limits.as_slice().iter();
+        let place = limits.position(|limit| limit.dimension.is(usual, name));
         let at = match place {
             Some(at) => at,
-            None => self.add(name)?,
+            None => self.add(usual, name)?,
         };
         let limit = self.limits.as_mut_slice().get_mut(at)?;
         Some((limit, self.sources.get_mut(at)?))
     }
 
     /// Adds a dimension and returns its place. If there are too many, the last one has to go.
-    fn add(&mut self, name: &str) -> Option<usize> {
+    fn add(&mut self, usual: Option<Usual>, name: &str) -> Option<usize> {
         let limits = self.limits.as_slice();
-        let at = limits.partition_point(|limit| *limit.dimension < *name);
+        let at = limits.partition_point(|limit| limit.dimension() < name);
         if at == MAX_DIMENSIONS {
             return None;
         }
@@ -298,7 +356,9 @@ impl<'a> Limits<'a> {
         }
         self.sources[at] = Sources::NONE;
         self.limits.truncate(kept);
-        self.limits.insert(at, RateLimit::new(name));
+        let other = || Dimension::Other(name.into());
+        let dimension = usual.map_or_else(other, Dimension::Usual);
+        self.limits.insert(at, RateLimit::new(dimension));
         Some(at)
     }
 }
@@ -373,8 +433,47 @@ mod tests {
                 .all(RateLimit::refills_continuously)
         );
         assert!(matches!(limits, Few::Inline { .. }), "allocated");
-        let is_borrowed = |limit: &RateLimit| matches!(limit.dimension, Cow::Borrowed(_));
-        assert!(limits.as_slice().iter().all(is_borrowed), "allocated");
+        assert!(limits.as_slice().iter().all(is_usual), "allocated");
+    }
+
+    #[test]
+    fn four_usual_dimensions_need_no_allocation() {
+        let limits = heard(&[
+            ("anthropic-ratelimit-output-tokens-limit", "4"),
+            ("anthropic-ratelimit-input-tokens-limit", "3"),
+            ("anthropic-ratelimit-tokens-limit", "2"),
+            ("anthropic-ratelimit-requests-limit", "1"),
+        ]);
+        let dimensions = limits.as_slice().iter().map(RateLimit::dimension);
+        assert_eq!(
+            dimensions.collect::<Vec<_>>(),
+            ["input-tokens", "output-tokens", "requests", "tokens"]
+        );
+        assert!(matches!(limits, Few::Inline { .. }), "allocated");
+        assert!(limits.as_slice().iter().all(is_usual), "allocated");
+    }
+
+    #[test]
+    fn a_usual_name_is_its_own() {
+        for name in [
+            "default",
+            "input-tokens",
+            "minute",
+            "output-tokens",
+            "requests",
+            "requests-day",
+            "requests-minute",
+            "tokens",
+            "tokens-day",
+            "tokens-minute",
+        ] {
+            assert_eq!(Usual::of(name).map(Usual::name), Some(name));
+        }
+        assert_eq!(Usual::of("token"), None);
+    }
+
+    fn is_usual(limit: &RateLimit) -> bool {
+        matches!(limit.dimension, Dimension::Usual(_))
     }
 
     #[test]

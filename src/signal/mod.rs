@@ -59,6 +59,7 @@ mod dialect;
 pub mod dialects {}
 mod few;
 mod instant;
+mod json;
 mod limits;
 mod number;
 mod prose;

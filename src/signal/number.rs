@@ -73,7 +73,10 @@ impl Number {
     }
 
     fn fraction_nanos(self, unit: u64) -> u64 {
-        // Nearly always, and division by a `u128` is slow.
+        // Most numbers are integers, and every division is slow; that by a `u128` most of all.
+        if self.fraction == 0 {
+            return 0;
+        }
         if let Some(product) = self.fraction.checked_mul(unit) {
             return product.div_ceil(self.scale);
         }

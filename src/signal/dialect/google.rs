@@ -7,12 +7,12 @@
 use std::{iter, time::Duration};
 
 use http::StatusCode;
-use serde_json::Value;
 
 use super::Dialect;
 use crate::signal::{
-    body::{Body, elements},
+    body::Body,
     instant::Clock,
+    json::Json,
     number::{self, Number, SECOND},
 };
 
@@ -26,11 +26,14 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 /// Such a refusal may come with a wait of a few seconds, which is not true.
 fn violates_daily_quota(body: &Body<'_>) -> bool {
-    elements(body.details()).any(|detail| {
-        let quotas = elements(&detail["violations"]).map(|violation| &violation["quotaId"]);
+    body.details().elements().iter().any(|detail| {
+        let quotas = detail["violations"]
+            .elements()
+            .iter()
+            .map(|violation| &violation["quotaId"]);
         let mut quotas = quotas
             .chain(iter::once(&detail["metadata"]["quota_limit"]))
-            .filter_map(Value::as_str);
+            .filter_map(Json::as_str);
         quotas.any(|quota| quota.contains("PerDay"))
     })
 }
@@ -44,7 +47,7 @@ fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
 
 /// The longest, should there be several.
 fn wait(body: &Body<'_>, _: &Clock<'_>) -> Option<Duration> {
-    let details = elements(body.details());
+    let details = body.details().elements().iter();
     let delays = details.filter_map(|detail| duration(detail["retryDelay"].as_str()?));
     delays.max()
 }

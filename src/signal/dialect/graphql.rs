@@ -5,10 +5,9 @@
 //! [Shopify]: https://shopify.dev/docs/api/usage/limits
 
 use http::StatusCode;
-use serde_json::Value;
 
 use super::Dialect;
-use crate::signal::body::{Body, elements};
+use crate::signal::{body::Body, json::Json};
 
 pub(super) const DIALECT: Dialect = Dialect {
     refuses: Some(refuses),
@@ -17,16 +16,17 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
     let json = body.json();
-    status.is_success() && !has_data(&json["data"]) && elements(&json["errors"]).any(is_throttle)
+    status.is_success()
+        && !has_data(&json["data"])
+        && json["errors"].elements().iter().any(is_throttle)
 }
 
 /// Where one part of a request was refused and another done, sending it again would do that twice.
-fn has_data(data: &Value) -> bool {
-    let object = data.as_object();
-    object.is_some_and(|data| data.values().any(|value| !value.is_null()))
+fn has_data(data: &Json<'_>) -> bool {
+    data.members().iter().any(|(_, value)| !value.is_null())
 }
 
-fn is_throttle(error: &Value) -> bool {
+fn is_throttle(error: &Json<'_>) -> bool {
     let codes = [&error["type"], &error["extensions"]["code"]];
     codes
         .into_iter()

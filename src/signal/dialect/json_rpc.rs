@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde_json::Value;
 
 use super::Dialect;
 use crate::signal::{
     body::{self, Body},
     instant::Clock,
+    json::Json,
 };
 
 pub(super) const DIALECT: Dialect = Dialect {
@@ -20,13 +20,13 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 /// Of a batch that was answered in part, the answered calls would be done twice.
 fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
-    let is_call = body.json()["jsonrpc"].is_string();
+    let is_call = body.json()["jsonrpc"].as_str().is_some();
     status.is_success() && is_call && !body.is_partial() && is_throttle(body.error())
 }
 
 /// 429 is a limit whoever says it. The others are reserved for implementations, and mean something
 /// else on other chains, or only that a reply would be too long: there the message has to agree.
-fn is_throttle(error: &Value) -> bool {
+fn is_throttle(error: &Json<'_>) -> bool {
     let says = |part| {
         let message = error["message"].as_str();
         message.is_some_and(|message| message.to_ascii_lowercase().contains(part))

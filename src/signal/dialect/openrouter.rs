@@ -16,11 +16,17 @@ pub(super) const DIALECT: Dialect = Dialect {
 
 /// What they would announce, were they header fields.
 fn wait(body: &Body<'_>, clock: &Clock<'_>) -> Option<Duration> {
-    let fields = body.error()["metadata"]["headers"].as_object()?;
+    let fields = body.error()["metadata"]["headers"].members();
+    if fields.is_empty() {
+        return None;
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         let Some(text) = value.as_str() else { continue };
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(text)) {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name.as_ref()),
+            HeaderValue::try_from(text),
+        ) {
             // Too many of them is the only error, and what fits is enough.
             let _ = headers.try_append(name, value);
         }

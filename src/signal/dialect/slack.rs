@@ -3,7 +3,6 @@
 //! [Slack]: https://api.slack.com/apis/rate-limits
 
 use http::StatusCode;
-use serde_json::Value;
 
 use super::Dialect;
 use crate::signal::body::Body;
@@ -14,6 +13,6 @@ pub(super) const DIALECT: Dialect = Dialect {
 };
 
 fn refuses(status: StatusCode, body: &Body<'_>) -> bool {
-    let is_failure = body.json()["ok"] == Value::Bool(false);
-    status.is_success() && is_failure && body.error() == "ratelimited"
+    let is_failure = body.json()["ok"].as_bool() == Some(false);
+    status.is_success() && is_failure && body.error().as_str() == Some("ratelimited")
 }
