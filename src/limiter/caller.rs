@@ -449,6 +449,24 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_admission_does_not_outlast_a_pause_even_if_that_is_over() {
+        let mut world = World::new();
+        (0..2).for_each(|_| world.arrive(0));
+        world.refuse(0, 50);
+        world.understand(0, Some(50), true);
+        advance(Duration::from_millis(50)).await;
+        assert!(world.look(0));
+        world.refuse(1, 20);
+        world.understand(1, Some(20), true);
+        advance(Duration::from_millis(20)).await;
+        assert!(
+            !world.confirm(0),
+            "of two that were admitted before it, only one may go"
+        );
+        assert!(world.look(0) && world.confirm(0));
+    }
+
     proptest! {
         #[test]
         fn nobody_is_sent_in_a_pause_or_stuck_and_all_counts_return_to_zero(

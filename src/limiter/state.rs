@@ -133,15 +133,17 @@ impl State {
         now: Instant,
         wakers: &mut Wakers,
     ) -> Option<Sent> {
-        self.advance(now, wakers);
         let reserved = match self.queue.admissions.take(claim.ticket) {
             Some(reserved) if self.quota.still_holds(now, reserved) => Some(reserved),
             Some(reserved) => {
                 self.quota.give_back(reserved);
                 None
             }
-            None if self.admits(claim, now) => Some(self.quota.reserve(now, claim.cost)),
-            None => None,
+            None => {
+                self.advance(now, wakers);
+                let admits = self.admits(claim, now);
+                admits.then(|| self.quota.reserve(now, claim.cost))
+            }
         };
         if reserved.is_none() {
             self.queue.insert(claim.ticket, claim.waiter());
