@@ -94,7 +94,7 @@ impl RateLimit {
     ///
     /// [OpenAI]: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
     pub(crate) fn refills_continuously(&self) -> bool {
-        self.reset.is_some_and(|reset| reset.to_full)
+        self.reset.is_some_and(Reset::is_to_full)
     }
 
     fn is_exhausted(&self) -> bool {
@@ -203,37 +203,35 @@ impl Count {
 }
 
 /// Of two, the later one.
+///
+/// Twice the milliseconds, at most 2^31 seconds; one more if the quota is full then, and not merely
+/// usable; and one more so that it is never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Reset {
-    seconds: u32,
-    millis: u16,
-    /// Whether the quota is full then, and not merely usable.
-    to_full: bool,
-}
+pub(super) struct Reset(NonZeroU64);
 
 impl Reset {
-    /// The delay is one in whole milliseconds, of 2^31 seconds at most.
-    fn new(delay: Duration, to_full: bool) -> Self {
-        let delay = delay.min(MAX_WAIT);
-        Self {
-            seconds: delay.as_secs() as u32,
-            millis: delay.subsec_millis() as u16,
-            to_full,
-        }
+    /// So many milliseconds, as [`number::wait_millis`] has them. `to_full`: the quota comes back bit
+    /// by bit and is full then; else it comes back at once, or the server does not say how.
+    pub(super) fn new(millis: u64, to_full: bool) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(2 * millis + u64::from(to_full)))
     }
 
-    /// The quota comes back all at once, or the server does not say how.
+    /// A delay in whole milliseconds, of 2^31 seconds at most, after which the quota comes back at
+    /// once, or the server does not say how.
     pub(super) fn at_once(delay: Duration) -> Self {
-        Self::new(delay, false)
+        let delay = delay.min(MAX_WAIT);
+        Self::new(
+            delay.as_secs() * 1_000 + u64::from(delay.subsec_millis()),
+            false,
+        )
     }
 
-    /// The quota comes back bit by bit, and is full then.
-    pub(super) fn to_full(delay: Duration) -> Self {
-        Self::new(delay, true)
+    fn is_to_full(self) -> bool {
+        (self.0.get() - 1) % 2 == 1
     }
 
     pub(super) fn delay(self) -> Duration {
-        Duration::from_secs(self.seconds.into()) + Duration::from_millis(self.millis.into())
+        Duration::from_millis((self.0.get() - 1) / 2)
     }
 }
 

@@ -128,9 +128,14 @@ fn split_go_term(text: &[u8]) -> Option<(u128, &[u8])> {
 
 /// A wait of so many nanoseconds: rounded up to whole milliseconds, and at most [`MAX_WAIT`].
 pub(super) fn wait(nanos: u128) -> Duration {
+    Duration::from_millis(wait_millis(nanos))
+}
+
+/// The same in milliseconds.
+pub(super) fn wait_millis(nanos: u128) -> u64 {
+    const MAX: u64 = MAX_WAIT.as_secs() * 1_000;
     // 2^64 ns are 584 years.
-    let wait = |nanos: u64| Duration::from_millis(nanos.div_ceil(MILLISECOND)).min(MAX_WAIT);
-    u64::try_from(nanos).map_or(MAX_WAIT, wait)
+    u64::try_from(nanos).map_or(MAX, |nanos| nanos.div_ceil(MILLISECOND).min(MAX))
 }
 
 /// Without the optional whitespace of HTTP, space and tab, at both ends.

@@ -23,12 +23,8 @@ pub(super) fn reset(text: &[u8], durations_are_to_full: bool, clock: &Clock<'_>)
     let text = number::trim(text);
     // Nothing else ends so.
     if let Some(b's' | b'm' | b'h') = text.last() {
-        let delay = number::go_duration(text).map(number::wait)?;
-        return Some(if durations_are_to_full {
-            Reset::to_full(delay)
-        } else {
-            Reset::at_once(delay)
-        });
+        let millis = number::go_duration(text).map(number::wait_millis)?;
+        return Some(Reset::new(millis, durations_are_to_full));
     }
     if let Some(number) = Number::parse(text) {
         let delay = match number.floor() {
