@@ -289,6 +289,28 @@ async fn nobody_is_given_up_because_of_a_hint_that_is_still_being_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn behind_a_held_front_a_nearer_opening_is_not_missed() {
+    let server = Server::new(|sent| match sent.id {
+        0 => refuse("2"),
+        1 => refuse("200")
+            .slow(ms(20), r#"{"error":{"code":"insufficient_quota"}}"#)
+            .after(ms(500)),
+        _ => ok(),
+    });
+    let mut service = RateLimitRetryLayer::new().max_retries(0).layer(server);
+    let both = tokio::spawn(join_all(calls(&mut service, 0..2).await));
+    // While the hint of 200 s is being read, one gets in line and is held, and one behind it waits.
+    sleep(ms(510)).await;
+    let held = hold(calls(&mut service, [2]).await).await;
+    // In a task of its own: what wakes the held one must not wake it by the way.
+    let behind = tokio::spawn(service.oneshot(request(3)));
+    let waited = report(&behind.await.unwrap().unwrap()).waited();
+    assert!((ms(1_490)..=ms(1_690)).contains(&waited), "{waited:?}");
+    both.await.unwrap();
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
 async fn smaller_ones_do_not_wait_for_one_that_is_too_large_for_what_is_left() {
     let server = Server::new(|sent| match sent.index {
         0 => refuse("60")
