@@ -81,9 +81,9 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.policy.max_retries = max_retries)
     }
 
-    /// The longest single wait that is sat out. A refusal that asks for more is given back at once,
-    /// never retried early; and so long as the partition is closed for longer, other calls are
-    /// answered locally at once.
+    /// The longest single wait that is sat out. A refusal that asks for more is given back as soon
+    /// as it has been read (in 250 ms at most), never retried early; and so long as the partition is
+    /// closed for longer, other calls are answered locally at once.
     ///
     /// Default: 5 minutes. Limits by the minute and small buckets reopen within three; whether to
     /// sit out an hour or a day is for the program to say.
