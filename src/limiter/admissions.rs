@@ -1,7 +1,7 @@
 //! Admissions that are not used yet. Each lapses if that takes too long.
 
 use super::queue::{GRACE, Ticket};
-use crate::quota::{Quota, Reserved, after};
+use crate::quota::{Model, Reserved, after};
 use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
@@ -57,7 +57,7 @@ impl Admissions {
     }
 
     /// Puts back what was reserved for those that were not used in time; whether there were any.
-    pub(super) fn lapse(&mut self, quota: &mut Quota, now: Instant) -> bool {
+    pub(super) fn lapse(&mut self, quota: &mut Model, now: Instant) -> bool {
         let mut lapsed = false;
         while let Some(&(at, ticket)) = self.lapses.front() {
             // The same caller may have been admitted again since.

@@ -2,7 +2,7 @@
 
 use super::queue::{Ticket, Waiter};
 use crate::{
-    quota::{Admit, Cost, Hold, Quota},
+    quota::{Admit, Cost, Hold, Model},
     report::StopReason,
 };
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Claim {
 
     /// Whether it is certain that the call, with others of the cost `ahead` before it, cannot be
     /// sent in the time it has.
-    pub(super) fn give_up(&self, quota: &Quota, now: Instant, ahead: Cost) -> Option<GivenUp> {
+    pub(super) fn give_up(&self, quota: &Model, now: Instant, ahead: Cost) -> Option<GivenUp> {
         let alone = quota.expected(now, Cost::NONE, self.cost);
         if alone.opens_at(now).saturating_duration_since(now) > self.bounds.max_delay {
             return Some(GivenUp::held(StopReason::MaxDelay, alone, now));

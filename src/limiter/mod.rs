@@ -2,7 +2,7 @@
 //! arrival.
 //!
 //! The state that calls share lives here, behind the one `Arc<Limiter>` of the layer: a table of
-//! partitions, each a [`Gate`] with its [`Quota`](crate::quota::Quota) and its queue. A call holds
+//! partitions, each a [`Gate`] with its [`Model`](crate::quota::Model) and its queue. A call holds
 //! a [`Caller`], which is its place in all of it and takes itself out wherever it is dropped.
 
 mod admissions;

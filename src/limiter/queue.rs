@@ -16,7 +16,7 @@
 //! and steps in front of those who came after it.
 
 use super::admissions::Admissions;
-use crate::quota::{Admit, Cost, Quota, after};
+use crate::quota::{Admit, Cost, Model, after};
 use std::{
     collections::{BTreeMap, BTreeSet},
     task::Waker,
@@ -182,7 +182,7 @@ impl Queue {
 
     /// Lets all go that may go at this instant. Returns whether a turn had lapsed: then somebody
     /// ahead is not being polled.
-    pub(super) fn advance(&mut self, quota: &mut Quota, now: Instant, wakers: &mut Wakers) -> bool {
+    pub(super) fn advance(&mut self, quota: &mut Model, now: Instant, wakers: &mut Wakers) -> bool {
         self.rise(now);
         let mut lapsed = self.admissions.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {

@@ -5,7 +5,7 @@ use super::{
     queue::{GRACE, Queue, Ticket, Wakers},
 };
 use crate::{
-    quota::{Admit, Cost, Quota, Sent, after},
+    quota::{Admit, Cost, Model, Sent, after},
     report::StopReason,
 };
 use std::{task::Waker, time::Duration};
@@ -16,7 +16,7 @@ const UNCERTAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) quota: Quota,
+    pub(super) quota: Model,
     pub(super) queue: Queue,
     pub(super) rng: fastrand::Rng,
     /// When the partition was first seen; times of arrival count from here.
@@ -47,7 +47,7 @@ pub(super) enum Look {
 impl State {
     pub(super) fn new() -> Self {
         Self {
-            quota: Quota::default(),
+            quota: Model::default(),
             queue: Queue::default(),
             rng: fastrand::Rng::new(),
             began: Instant::now(),

@@ -69,7 +69,7 @@ impl fmt::Display for Hold {
 
 /// The model of one partition.
 #[derive(Debug, Default)]
-pub(crate) struct Quota {
+pub(crate) struct Model {
     pause: Pause,
     buckets: Vec<Bucket>,
     ledger: Ledger,
@@ -101,7 +101,7 @@ impl Reserved {
     }
 }
 
-impl Quota {
+impl Model {
     /// When a request of this cost may go, if nobody else goes before it.
     pub(crate) fn admit(&self, now: Instant, cost: Cost) -> Admit {
         let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
@@ -195,7 +195,7 @@ impl Quota {
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
-    /// until [`Quota::understood`] says what the refusal means.
+    /// until [`Model::understood`] says what the refusal means.
     pub(crate) fn reading(&mut self, until: Instant) {
         self.pause.reading(until);
     }
