@@ -8,7 +8,7 @@ use crate::{
     observe,
     options::RequestOptions,
     payload,
-    quota::{after, exceeds_limit, is_due_to_size},
+    quota::{Refused, after, exceeds_limit, is_due_to_size},
     refusal::{Kept, Moment, READING_TIME, Refusal, Scope, answered_by_us},
     report::{Attempt, RetryReport, StopReason},
     retry::{self, Decision, Policy},
@@ -308,6 +308,7 @@ where
             signal,
             attempt: self.attempts,
             refusals: episode.refusals,
+            interval: episode.interval,
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),
             is_repeatable: retry::is_repeatable(status, &self.head.method, &self.head.headers),
@@ -328,8 +329,11 @@ where
         heard_at: Instant,
     ) -> bool {
         let pause = delay.filter(|_| !is_due_to_size(signal.limits(), self.caller.tokens()));
-        let until = pause.map(|delay| after(heard_at, delay));
-        let is_new = self.caller.understood(Instant::now(), until);
+        let refused = pause.map(|delay| Refused {
+            until: after(heard_at, delay),
+            wait: signal.wait(),
+        });
+        let is_new = self.caller.understood(Instant::now(), refused);
         if let Some(delay) = pause.filter(|_| is_new) {
             observe::paused(self.caller.gate().partition(), status, delay);
         }

@@ -6,7 +6,7 @@ use super::{
     state::{Arrival, Look, State},
 };
 use crate::{
-    quota::{Cost, Sent},
+    quota::{Cost, Refused, Sent},
     signal::RateLimit,
     timer::poll_until,
 };
@@ -70,6 +70,8 @@ pub(crate) enum Lesson {
 pub(crate) struct Episode {
     /// How many times in a row the partition has refused, this time included.
     pub(crate) refusals: u32,
+    /// The time in which quota for one request flows in, if that is known.
+    pub(crate) interval: Option<Duration>,
     /// From 0.0 to 1.0.
     pub(crate) random_ratio: f64,
 }
@@ -171,23 +173,23 @@ impl Caller {
         self.gate.learn(now, |state, _| {
             state.quota.announced(now, sent, limits);
             match lesson {
-                Lesson::Served => state.quota.served(sent),
-                Lesson::Reading { until } => state.quota.reading(until),
-                Lesson::Nothing => {}
+                Lesson::Served => state.quota.served(now, sent),
+                Lesson::Reading { until } => state.quota.reading(now, sent, until),
+                Lesson::Nothing => state.quota.abandoned(sent),
             }
         });
     }
 
     /// The refusal's body has been read as far as it will be: `until` when all are held back, if
     /// they are. Whether that is a new pause.
-    pub(crate) fn understood(&mut self, now: Instant, until: Option<Instant>) -> bool {
+    pub(crate) fn understood(&mut self, now: Instant, refused: Option<Refused>) -> bool {
         let Phase::Reading { sent, until: held } = self.phase else {
             return false;
         };
         self.phase = Phase::Idle;
         self.gate.learn(now, |state, _| {
             state.quota.understood(held);
-            until.is_some_and(|until| state.quota.refused(sent, until))
+            refused.is_some_and(|refused| state.quota.refused(now, sent, refused))
         })
     }
 
@@ -199,6 +201,7 @@ impl Caller {
         };
         self.gate.with(|state, _| Episode {
             refusals: state.quota.refusals_with(sent_at),
+            interval: state.quota.learned_interval(),
             random_ratio: state.rng.f64(),
         })
     }
@@ -225,17 +228,18 @@ impl Caller {
             return;
         }
         let ticket = self.claim.ticket;
-        self.gate
-            .learn(Instant::now(), |state, wakers| match phase {
-                Phase::Idle | Phase::TurnedAway(_) => {}
-                Phase::Waiting { resting } => state.leave(ticket, resting, wakers),
-                Phase::Admitted => state.leave(ticket, None, wakers),
-                Phase::InFlight { sent } => state.quota.abandoned(sent),
-                Phase::Reading { sent, until } => {
-                    state.quota.understood(until);
-                    state.quota.refused(sent, until);
-                }
-            });
+        let now = Instant::now();
+        self.gate.learn(now, |state, wakers| match phase {
+            Phase::Idle | Phase::TurnedAway(_) => {}
+            Phase::Waiting { resting } => state.leave(ticket, resting, wakers),
+            Phase::Admitted => state.leave(ticket, None, wakers),
+            Phase::InFlight { sent } => state.quota.abandoned(sent),
+            Phase::Reading { sent, until } => {
+                state.quota.understood(until);
+                let wait = None;
+                state.quota.refused(now, sent, Refused { until, wait });
+            }
+        });
     }
 
     fn look(&mut self, waker: &Waker) -> Look {

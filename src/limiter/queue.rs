@@ -184,6 +184,7 @@ impl Queue {
     /// ahead is not being polled.
     pub(super) fn advance(&mut self, quota: &mut Model, now: Instant, wakers: &mut Wakers) -> bool {
         self.rise(now);
+        quota.pass(now);
         let mut lapsed = self.admissions.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {
             if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost) {
@@ -198,7 +199,7 @@ impl Queue {
             if overdue {
                 lapsed = true;
             } else {
-                let reserved = quota.reserve(now, waiter.cost);
+                let reserved = quota.reserve(now, waiter.cost, true);
                 self.admissions.grant(ticket, reserved, now);
             }
             wakers.wake.extend(waiter.waker);

@@ -67,7 +67,7 @@ impl State {
     pub(super) fn arrive(&mut self, claim: &Claim, now: Instant, wakers: &mut Wakers) -> Arrival {
         self.advance(now, wakers);
         if self.admits(claim, now) {
-            return Arrival::Sent(self.quota.reserve(now, claim.cost).sent(now));
+            return Arrival::Sent(self.quota.reserve(now, claim.cost, false).sent(now));
         }
         // One with a head start passes some of those who wait; how many is not worth counting.
         let last = self.queue.is_last(claim.ticket);
@@ -142,7 +142,7 @@ impl State {
             None => {
                 self.advance(now, wakers);
                 let admits = self.admits(claim, now);
-                admits.then(|| self.quota.reserve(now, claim.cost))
+                admits.then(|| self.quota.reserve(now, claim.cost, true))
             }
         };
         if reserved.is_none() {
@@ -185,7 +185,7 @@ impl State {
         let turn = self.queue.next_turn().filter(|_| is_front || stands_in);
         turn.unwrap_or_else(|| {
             let ahead = self.queue.ahead_of(claim.ticket);
-            let expected = self.quota.expected(now, ahead, claim.cost).opens_at(now);
+            let expected = self.quota.estimated(now, ahead, claim.cost).opens_at(now);
             // What holds back the front alone holds back those behind it; but it may let go at any
             // time, as a refusal does that is being read.
             let front = self

@@ -9,16 +9,24 @@
 //! - [`Bucket`]: an answer announced a limit, what remains of it, and when it will be full again.
 
 mod bucket;
+mod concurrency;
 mod cost;
 mod ledger;
 mod level;
+mod opening;
 mod pause;
+mod rate;
+mod tempo;
 
 use crate::signal::RateLimit;
 use bucket::Bucket;
+use concurrency::{Concurrency, Suspicion};
 use ledger::{Ledger, Span};
+use opening::{Opening, Step};
 use pause::{Pause, Release};
+use rate::{Rate, Turn};
 use std::{fmt, sync::Arc, time::Duration};
+use tempo::Tempo;
 use tokio::time::Instant;
 
 use cost::Unit;
@@ -52,25 +60,38 @@ impl Admit {
 /// What holds a caller back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hold {
-    /// A refusal closed the partition, or its end is so fresh that the door is not yet wide open.
+    /// A refusal closed the partition.
     Pause,
     /// A dimension, here named, has too little left.
     Dimension(Arc<str>),
+    /// So many are under way that may yet be refused.
+    Opening,
+    /// The rate that refusals have taught.
+    Rate,
+    /// The number in flight that refusals have taught.
+    Concurrency,
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pause => f.write_str("pause"),
-            Self::Dimension(name) => f.write_str(name),
-        }
+        f.write_str(match self {
+            Self::Pause => "pause",
+            Self::Dimension(name) => name,
+            Self::Opening => "opening",
+            Self::Rate => "rate",
+            Self::Concurrency => "concurrency",
+        })
     }
 }
 
 /// The model of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
+    tempo: Tempo,
     pause: Pause,
+    opening: Opening,
+    rate: Rate,
+    concurrency: Concurrency,
     buckets: Vec<Bucket>,
     ledger: Ledger,
 }
@@ -82,6 +103,9 @@ pub(crate) struct Reserved {
     rates: u32,
     span: Span,
     release: Release,
+    step: Step,
+    turn: Turn,
+    depth: u32,
 }
 
 /// What an attempt remembers of the moment at which it was sent.
@@ -89,6 +113,15 @@ pub(crate) struct Reserved {
 pub(crate) struct Sent {
     pub(crate) at: Instant,
     reserved: Reserved,
+}
+
+/// What a refusal says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    /// Nothing goes before this.
+    pub(crate) until: Instant,
+    /// How long the server asked to wait, if it did.
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Reserved {
@@ -102,16 +135,36 @@ impl Reserved {
 }
 
 impl Model {
+    /// Time has passed. To be called before the model is asked.
+    pub(crate) fn pass(&mut self, now: Instant) {
+        let refusal_time = self.tempo.refusal_time();
+        let is_blind = self.tempo.is_unknown();
+        self.opening.pass(now, refusal_time, is_blind);
+        if self.opening.proved() > 0 {
+            self.rate.opened(&self.tempo);
+        }
+        self.concurrency.pass(now, &self.tempo);
+    }
+
     /// When a request of this cost may go, if nobody else goes before it.
     pub(crate) fn admit(&self, now: Instant, cost: Cost) -> Admit {
         let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
-        self.strictest(now, Cost::NONE, cost, reading)
+        let learned = self.learned(now, 0);
+        let announced = self.known(now, Cost::NONE, cost);
+        strictest(now, announced.chain(reading).chain(learned))
     }
 
     /// When a request of this cost may go, if others of the cost `ahead` go before it; as far as is
-    /// known for certain, so without the refusals that are still being read.
+    /// known for certain, so without the refusals that are still being read, and without what was
+    /// learned from refusals alone.
     pub(crate) fn expected(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
-        self.strictest(now, ahead, cost, None)
+        strictest(now, self.known(now, ahead, cost))
+    }
+
+    /// The same with all that was learned.
+    pub(crate) fn estimated(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
+        let known = self.known(now, ahead, cost);
+        strictest(now, known.chain(self.learned(now, ahead.requests)))
     }
 
     /// The end of the pause, if one is on, or of the reading of a refusal.
@@ -125,6 +178,11 @@ impl Model {
         self.pause.refusals_with(sent_at)
     }
 
+    /// The time in which quota for one request flows in, if that has been learned.
+    pub(crate) fn learned_interval(&self) -> Option<Duration> {
+        self.rate.interval()
+    }
+
     /// Whether a dimension is known that counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
         self.buckets.iter().any(|b| b.unit() == Unit::Tokens)
@@ -136,17 +194,19 @@ impl Model {
         self.ledger.is_settled() && self.pause.is_understood()
     }
 
-    /// Takes a request's cost out of what is left, because it was admitted.
-    pub(crate) fn reserve(&mut self, now: Instant, cost: Cost) -> Reserved {
+    /// Takes a request's cost out of what is left, because it was admitted; it `waited`, or came
+    /// when the partition was open.
+    pub(crate) fn reserve(&mut self, now: Instant, cost: Cost, waited: bool) -> Reserved {
         let span = self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
-        let release = self.pause.release();
-        let rates = self.rates();
         Reserved {
             cost,
-            rates,
+            rates: self.rates(),
             span,
-            release,
+            release: self.pause.release(),
+            step: self.opening.reserve(now),
+            turn: self.rate.reserve(now, waited, &self.tempo),
+            depth: self.concurrency.reserve(now),
         }
     }
 
@@ -163,17 +223,24 @@ impl Model {
             let buckets = self.buckets.iter_mut();
             buckets.for_each(|b| b.give_back(reserved.cost));
         }
-        self.pause.take_back(reserved.release);
+        self.opening.failed(reserved.step);
+        self.rate.give_back(reserved.turn);
+        self.concurrency.give_back();
     }
 
     /// The request will not be heard of again: dropped, or failed without an answer.
     pub(crate) fn abandoned(&mut self, sent: Sent) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
+        self.opening.failed(sent.reserved.step);
+        match self.tempo.usual_answer() {
+            Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
+            None => self.concurrency.done(),
+        }
     }
 
     /// An answer announced what is left.
     pub(crate) fn announced(&mut self, now: Instant, sent: Sent, limits: &[RateLimit]) {
-        self.abandoned(sent);
+        self.ledger.settled(sent.reserved.span, sent.reserved.cost);
         let uncounted = self.ledger.uncounted(sent.reserved.span);
         for announced in limits.iter().filter(|l| l.refills_continuously()) {
             let known = self
@@ -190,13 +257,20 @@ impl Model {
     }
 
     /// A request that was sent after the pause was not refused.
-    pub(crate) fn served(&mut self, sent: Sent) {
+    pub(crate) fn served(&mut self, now: Instant, sent: Sent) {
+        self.tempo.served(now.saturating_duration_since(sent.at));
         self.pause.served(sent.at);
+        self.opening.served(sent.reserved.step);
+        self.concurrency.served(sent.reserved.depth);
+        self.concurrency.done();
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
     /// until [`Model::understood`] says what the refusal means.
-    pub(crate) fn reading(&mut self, until: Instant) {
+    pub(crate) fn reading(&mut self, now: Instant, sent: Sent, until: Instant) {
+        self.tempo.refused(now.saturating_duration_since(sent.at));
+        self.opening.failed(sent.reserved.step);
+        self.concurrency.done();
         self.pause.reading(until);
     }
 
@@ -205,9 +279,39 @@ impl Model {
         self.pause.understood(until);
     }
 
-    /// A refusal: nothing goes before `until`. Whether it began a new pause.
-    pub(crate) fn refused(&mut self, sent: Sent, until: Instant) -> bool {
-        self.pause.refused(sent.at, until)
+    /// A refusal that concerns all. Whether it began a new pause.
+    pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) -> bool {
+        let again = self.pause.refusals_with(sent.at) == self.pause.refusals();
+        let mut admitted = None;
+        if !self.is_announced(now, sent.reserved.cost) {
+            let suspicion = match self.rate.is_known() && self.rate.is_probing() {
+                true => Suspicion::Refuted,
+                false => self.concurrency.refused(sent.reserved.depth, again),
+            };
+            if suspicion == Suspicion::Confirmed && refused.wait.is_none() {
+                return false;
+            }
+            if suspicion == Suspicion::Refuted {
+                self.rate.blame();
+            }
+            if suspicion != Suspicion::Confirmed {
+                admitted = self.rate.refused(sent.reserved.turn, sent.at, refused.wait);
+            }
+        }
+        let is_new = self.pause.refused(sent.at, refused.until);
+        if is_new {
+            self.opening.refused(None);
+        }
+        if admitted.is_some() && !self.rate.is_known() && self.rate.is_to_blame() {
+            self.opening.refused(admitted);
+        }
+        is_new
+    }
+
+    /// Whether what the server announced explains a refusal.
+    fn is_announced(&self, now: Instant, cost: Cost) -> bool {
+        let mut buckets = self.buckets.iter();
+        buckets.any(|b| b.opens_at(now, Cost::NONE, cost) > now)
     }
 
     /// Which rates and limits are charged by: another number whenever one of them changes.
@@ -217,27 +321,42 @@ impl Model {
             .fold(0, |sum, bucket| sum.wrapping_add(bucket.changes()))
     }
 
-    fn strictest(
+    /// What the server said.
+    fn known(
         &self,
         now: Instant,
         ahead: Cost,
         cost: Cost,
-        reading: Option<(Instant, Hold)>,
-    ) -> Admit {
-        let pause = self
-            .pause
-            .opens_at(ahead.requests)
-            .map(|at| (at, Hold::Pause));
+    ) -> impl Iterator<Item = (Instant, Hold)> {
+        let pause = self.pause.opens_at().map(|at| (at, Hold::Pause));
         let buckets = self.buckets.iter();
         let buckets =
-            buckets.map(|b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
+            buckets.map(move |b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
         // Of two that name the same instant the first is the reason: a pause is what people look
         // for.
-        let all = pause.into_iter().chain(reading).chain(buckets);
-        match all.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
-            Some((at, hold)) if at > now => Admit::At(at, hold),
-            _ => Admit::Now,
-        }
+        pause.into_iter().chain(buckets)
+    }
+
+    /// What only refusals have taught.
+    fn learned(&self, now: Instant, ahead: u64) -> impl Iterator<Item = (Instant, Hold)> {
+        let opening = self.opening.opens_at(self.tempo.refusal_time());
+        let opening = opening.map(|at| (at, Hold::Opening));
+        let rate = self.rate.opens_at(ahead).map(|at| (at, Hold::Rate));
+        let cap = (!self.concurrency.is_open()).then(|| {
+            let usual = self
+                .tempo
+                .usual_answer()
+                .unwrap_or(self.tempo.refusal_time());
+            (after(now, usual), Hold::Concurrency)
+        });
+        opening.into_iter().chain(rate).chain(cap)
+    }
+}
+
+fn strictest(now: Instant, holds: impl Iterator<Item = (Instant, Hold)>) -> Admit {
+    match holds.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
+        Some((at, hold)) if at > now => Admit::At(at, hold),
+        _ => Admit::Now,
     }
 }
 

@@ -14,6 +14,10 @@ pub(crate) struct Backoff {
 /// The share of a delay that is added at random: enough to part clients that were refused together.
 const JITTER_RATIO: f64 = 0.25;
 
+/// By what a delay grows from one refusal to the next: as Google's clients do it. Doubling, one who
+/// asks for the end of a block learns of it after twice its length at worst.
+const GROWTH: f64 = 1.5;
+
 impl Backoff {
     /// Half a second, as the SDKs of the large APIs begin, up to half a minute: ten retries then
     /// outlast the minute that most limits are counted by.
@@ -33,12 +37,21 @@ impl Backoff {
         Ok(Self { initial, max })
     }
 
+    /// The same from another delay on, where something better is known to begin with.
+    pub(crate) fn from(&self, initial: Duration) -> Self {
+        Self {
+            initial,
+            max: self.max.max(initial),
+        }
+    }
+
     /// The delay after so many refusals in a row; `random_ratio` from 0.0 to 1.0.
     pub(crate) fn delay(&self, refusals: u32, random_ratio: f64) -> Duration {
-        let doublings = refusals.saturating_sub(1).min(31);
-        let delay = self.initial.saturating_mul(1 << doublings).min(self.max);
+        let growth = GROWTH.powi(refusals.saturating_sub(1).min(100) as i32);
+        // The conversions saturate, and a NaN would be zero.
+        let delay = Duration::from_nanos((self.initial.as_nanos() as f64 * growth) as u64);
+        let delay = delay.min(self.max);
         let jitter = delay.as_nanos() as f64 * JITTER_RATIO * random_ratio.clamp(0.0, 1.0);
-        // The conversion saturates, and a NaN would be zero.
         delay.saturating_add(Duration::from_nanos(jitter as u64))
     }
 }

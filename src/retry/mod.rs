@@ -23,6 +23,9 @@ pub(crate) struct Refusal<'a> {
     pub(crate) attempt: u32,
     /// How many times in a row the partition has refused, this time included.
     pub(crate) refusals: u32,
+    /// The time in which quota for one request flows in, if that is known: earlier than that it
+    /// makes no sense to ask again.
+    pub(crate) interval: Option<Duration>,
     /// From 0.0 to 1.0; the random share of a backoff.
     pub(crate) random_ratio: f64,
     /// Whether every byte of the request's body is still to be had.
@@ -91,7 +94,11 @@ impl Policy {
     /// proved too short before, as long as the backoff says, which never exceeds the maximum.
     fn delay(&self, refusal: &Refusal<'_>) -> Duration {
         let backoff = |refusals| {
-            let delay = self.backoff.delay(refusals, refusal.random_ratio);
+            let backoff = match refusal.interval {
+                Some(interval) => self.backoff.from(interval),
+                None => self.backoff,
+            };
+            let delay = backoff.delay(refusals, refusal.random_ratio);
             delay.min(self.max_delay)
         };
         match refusal.signal.wait() {
@@ -144,6 +151,7 @@ mod tests {
             signal,
             attempt: 1,
             refusals: 1,
+            interval: None,
             random_ratio: 0.0,
             can_replay: true,
             is_repeatable: true,

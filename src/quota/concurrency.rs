@@ -1,0 +1,185 @@
+//! How many may be in flight at once, learned from refusals alone.
+//!
+//! A server that bounds what it works on at the same time refuses whatever comes beyond, and admits
+//! the next as soon as one is done. At the first refusals of a partition that looks like any other
+//! limit, so it is assumed: as many as are in flight when all refusals of the burst have come back
+//! are the *cap*. A refusal at a depth that the cap allows is due to something else. A refusal beyond
+//! it confirms the cap, and holds nobody back but the cap itself does. From time to time, and at once
+//! when something else was to blame, one more is tried: as long as these are admitted the cap
+//! grows, by a quarter each time that what is beyond it has not been refused.
+
+use super::{after, tempo::Tempo};
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::Instant;
+
+/// By what share of the cap it grows while nothing is refused.
+const GROWTH: u32 = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Concurrency {
+    in_flight: u32,
+    /// Requests that nobody waits for any longer; the server works on them until then.
+    lingering: VecDeque<Instant>,
+    /// The deepest that was served.
+    deepest: u32,
+    cap: Option<Cap>,
+}
+
+#[derive(Debug)]
+struct Cap {
+    size: u32,
+    /// How many more than `size` are tried, and since when; zero: none.
+    beyond: u32,
+    tried_at: Option<Instant>,
+    /// Requests at the cap until the next try, and what that begins with the next time.
+    left: u32,
+    patience: u32,
+    /// Whether the burst that led to it is still coming back.
+    is_new: bool,
+    /// Whether it was found again.
+    is_confirmed: bool,
+}
+
+impl Concurrency {
+    /// Whether one more may go.
+    pub(super) fn is_open(&self) -> bool {
+        self.cap
+            .as_ref()
+            .is_none_or(|cap| self.in_flight < cap.size + cap.beyond)
+    }
+
+    /// Time passes.
+    pub(super) fn pass(&mut self, now: Instant, tempo: &Tempo) {
+        while self.lingering.front().is_some_and(|&until| until <= now) {
+            self.lingering.pop_front();
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
+        if let Some(cap) = &mut self.cap {
+            let refusal_time = tempo.refusal_time();
+            let answer_time = tempo.usual_answer().unwrap_or(refusal_time);
+            cap.pass(now, refusal_time, answer_time);
+        }
+    }
+
+    /// A request is admitted; the depth that it has.
+    pub(super) fn reserve(&mut self, now: Instant) -> u32 {
+        self.in_flight += 1;
+        if let Some(cap) = &mut self.cap {
+            cap.reserve(now, self.in_flight);
+        }
+        self.in_flight
+    }
+
+    /// An admission was not used.
+    pub(super) fn give_back(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The server is done with a request.
+    pub(super) fn done(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// A request was served.
+    pub(super) fn served(&mut self, depth: u32) {
+        self.deepest = self.deepest.max(depth);
+    }
+
+    /// Nobody waits for a request any longer, but the server will work on it until then.
+    pub(super) fn abandoned(&mut self, until: Instant) {
+        self.lingering.push_back(until);
+    }
+
+    /// A request of this depth was refused, and is off the count; `again`: and so were others of the
+    /// same burst before. Whether the concurrency was the cause.
+    pub(super) fn refused(&mut self, depth: u32, again: bool) -> Suspicion {
+        // Requests that were sent together overtake each other.
+        let depth = depth.max(self.in_flight + 1);
+        let Some(cap) = &mut self.cap else {
+            if again || is_shallow(self.in_flight, self.deepest) {
+                return Suspicion::Refuted;
+            }
+            self.cap = Some(Cap::new(self.in_flight));
+            return Suspicion::Possible;
+        };
+        if again && cap.is_new {
+            cap.size = (cap.size - 1).max(1);
+            if is_shallow(cap.size, self.deepest) {
+                self.cap = None;
+                return Suspicion::Refuted;
+            }
+            return Suspicion::Possible;
+        }
+        cap.refused(depth)
+    }
+}
+
+/// Whether the concurrency was the cause of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// It was something else.
+    Refuted,
+    /// Or something else.
+    Possible,
+    /// It was.
+    Confirmed,
+}
+
+/// Whether so many in flight cannot have been too many, where others were served that were so deep.
+fn is_shallow(in_flight: u32, deepest: u32) -> bool {
+    in_flight < deepest - deepest / 4
+}
+
+impl Cap {
+    fn new(size: u32) -> Self {
+        let size = size.max(1);
+        Self {
+            size,
+            beyond: (size / GROWTH).max(2),
+            tried_at: None,
+            left: 0,
+            patience: size * 4,
+            is_new: true,
+            is_confirmed: false,
+        }
+    }
+
+    /// One more for as long as an answer takes, or many for as long as a refusal takes: of a few
+    /// that are on their way back the client does not know that they are done.
+    fn pass(&mut self, now: Instant, refusal_time: Duration, answer_time: Duration) {
+        let trial = if self.beyond > 1 {
+            refusal_time
+        } else {
+            answer_time
+        };
+        if self.tried_at.is_some_and(|at| after(at, trial) <= now) {
+            self.size += self.beyond;
+            self.beyond = (self.size / GROWTH).max(2);
+            self.tried_at = None;
+        }
+    }
+
+    fn reserve(&mut self, now: Instant, depth: u32) {
+        self.is_new = false;
+        if self.beyond > 0 && depth >= self.size + self.beyond {
+            self.tried_at.get_or_insert(now);
+        } else if depth >= self.size && self.beyond == 0 {
+            self.left = self.left.saturating_sub(1);
+            self.beyond = u32::from(self.left == 0);
+        }
+    }
+
+    fn refused(&mut self, depth: u32) -> Suspicion {
+        if depth > self.size || self.is_confirmed && depth > self.size - self.size / GROWTH {
+            self.size = self.size.min(depth);
+            self.beyond = 0;
+            self.tried_at = None;
+            self.left = self.patience;
+            self.patience = self.patience.saturating_mul(2);
+            self.is_confirmed = true;
+            return Suspicion::Confirmed;
+        }
+        self.beyond = (self.size / GROWTH).max(2);
+        Suspicion::Refuted
+    }
+}

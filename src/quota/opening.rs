@@ -1,0 +1,187 @@
+//! How fast a quota is tried of which nothing is known: slow start.
+//!
+//! A refusal comes within a round trip ([`Tempo`](super::tempo::Tempo)); what may be refused is
+//! what is *undecided*: neither answered nor older than that. So it is the undecided that are
+//! bounded, and not what is in flight: a burst opens on the clock of refusals, whatever the pace of
+//! answers. The bound begins low. Each request that was served raises it by an eighth, so at the
+//! limit an eighth of what was admitted before is refused. Where answers take so long that none has
+//! come yet, they can not be the clock: then each request that proves to be admitted raises it by
+//! one, and the burst doubles with each of these spans.
+//!
+//! After a pause one request goes, and with each that proves to be admitted one more: a server that
+//! still refuses is asked once and not a thousand times, and one that serves again has a thousand
+//! requests within ten round trips. Where nothing else is known than how many were admitted before
+//! the refusal, the bound narrows shortly before that number, for it is there that the quota is
+//! likely to end, and behind it grows as it did the first time.
+
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::Instant;
+
+/// How many may be undecided at first: half of what TCP begins with (RFC 6928).
+const FIRST: f64 = 5.0;
+
+/// By how much each request that was served raises the bound.
+const GROWTH: f64 = 0.125;
+
+/// Near the number at which the quota may end, and just behind it.
+const CAREFUL: u64 = 2;
+
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// What was sent and may still be refused, in order.
+    recent: VecDeque<Recent>,
+    /// How many of `recent` are undecided.
+    undecided: u64,
+    /// Whether the bound has been half used up since nothing was undecided: what nobody has tried
+    /// proves nothing.
+    is_used: bool,
+    /// Admissions since the beginning, or since the last refusal.
+    admitted: u64,
+    aim: Aim,
+    /// Counts the refusals: what was admitted before the last one tells nothing more.
+    round: u32,
+    /// Of the first of `recent`.
+    number: u64,
+}
+
+/// What the bound grows towards.
+#[derive(Debug)]
+enum Aim {
+    /// Nothing was refused yet: the bound itself.
+    Unknown(f64),
+    /// Wide open, as soon as the server serves again.
+    Open,
+    /// So many, that were admitted before a refusal.
+    Expected(u64),
+}
+
+#[derive(Debug)]
+struct Recent {
+    at: Instant,
+    is_decided: bool,
+}
+
+/// Which admission it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    number: u64,
+    round: u32,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            recent: VecDeque::new(),
+            undecided: 0,
+            is_used: false,
+            admitted: 0,
+            aim: Aim::Unknown(FIRST),
+            round: 0,
+            number: 0,
+        }
+    }
+}
+
+impl Opening {
+    /// How many have proved to be admitted since the last refusal.
+    pub(super) fn proved(&self) -> u64 {
+        self.admitted.saturating_sub(self.undecided)
+    }
+
+    /// When the next may go, should no answer come before.
+    pub(super) fn opens_at(&self, refusal_time: Duration) -> Option<Instant> {
+        let oldest = self
+            .recent
+            .front()
+            .filter(|_| self.undecided >= self.bound());
+        oldest.map(|oldest| super::after(oldest.at, refusal_time))
+    }
+
+    /// Time passes: what is old enough is decided.
+    pub(super) fn pass(&mut self, now: Instant, refusal_time: Duration, is_blind: bool) {
+        while let Some(oldest) = self.recent.front() {
+            if !oldest.is_decided {
+                if super::after(oldest.at, refusal_time) > now {
+                    break;
+                }
+                self.decide(if is_blind { 1.0 } else { GROWTH });
+            }
+            self.recent.pop_front();
+            self.number += 1;
+        }
+    }
+
+    /// A request is admitted.
+    pub(super) fn reserve(&mut self, now: Instant) -> Step {
+        let step = Step {
+            number: self.number + self.recent.len() as u64,
+            round: self.round,
+        };
+        self.recent.push_back(Recent {
+            at: now,
+            is_decided: false,
+        });
+        self.undecided += 1;
+        self.admitted += 1;
+        self.is_used |= 2 * self.undecided >= self.bound();
+        step
+    }
+
+    /// It was served.
+    pub(super) fn served(&mut self, step: Step) {
+        if self.settle(step) {
+            self.decide(GROWTH);
+        }
+    }
+
+    /// It was refused, not sent, or nothing will be known of it.
+    pub(super) fn failed(&mut self, step: Step) {
+        if self.settle(step) {
+            self.undecided -= 1;
+            self.admitted = self.admitted.saturating_sub(1);
+        }
+    }
+
+    /// A pause begins. If nothing but refusals tells the quota, it is tried anew towards the number
+    /// that was `admitted` before.
+    pub(super) fn refused(&mut self, admitted: Option<u64>) {
+        *self = Self {
+            aim: admitted.map_or(Aim::Open, Aim::Expected),
+            round: self.round.wrapping_add(1),
+            number: self.number + self.recent.len() as u64,
+            ..Self::default()
+        };
+    }
+
+    fn bound(&self) -> u64 {
+        let decided = self.proved();
+        match self.aim {
+            Aim::Unknown(bound) => bound as u64,
+            Aim::Open => decided + 1,
+            Aim::Expected(expected) if self.admitted < expected => {
+                let left = expected - self.admitted;
+                (left / 2).max(CAREFUL).min(decided + 1)
+            }
+            Aim::Expected(expected) => {
+                let beyond = (self.admitted - expected) as f64;
+                (CAREFUL + (beyond * GROWTH) as u64).min(decided + 1)
+            }
+        }
+    }
+
+    fn decide(&mut self, growth: f64) {
+        self.undecided -= 1;
+        let is_used = self.is_used;
+        self.is_used &= self.undecided > 0;
+        if let Aim::Unknown(bound) = &mut self.aim {
+            *bound += if is_used { growth } else { 0.0 };
+        }
+    }
+
+    /// Whether the admission was undecided until now.
+    fn settle(&mut self, step: Step) -> bool {
+        let place = step.number.checked_sub(self.number);
+        let recent = place.and_then(|place| self.recent.get_mut(place as usize));
+        recent.is_some_and(|recent| !std::mem::replace(&mut recent.is_decided, true))
+    }
+}

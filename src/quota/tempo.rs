@@ -1,0 +1,138 @@
+//! How long answers take, and within which time a refusal would be known.
+//!
+//! Refusals come within a round trip; answers may take seconds, or minutes. So what has not been
+//! refused in the time that refusals take has most probably been admitted, and nobody has to wait
+//! for its answer to know. That time is estimated as TCP estimates when a segment must be lost
+//! ([RFC 6298, section 2]): the smoothed round trip and four times its mean deviation. Until a
+//! refusal has been seen, answers stand for them; until an answer has come, 100 ms do.
+//!
+//! [RFC 6298, section 2]: https://www.rfc-editor.org/rfc/rfc6298.html#section-2
+
+use std::time::Duration;
+
+/// About a round trip between continents: what stands for a round trip that nobody has measured.
+const UNMEASURED: Duration = Duration::from_millis(100);
+
+/// Timers are no finer than a millisecond, and threads are late by a few.
+const SHORTEST: Duration = Duration::from_millis(10);
+
+#[derive(Debug, Default)]
+pub(super) struct Tempo {
+    refusals: Option<RoundTrip>,
+    answers: Option<RoundTrip>,
+}
+
+impl Tempo {
+    /// A request was served after so long.
+    pub(super) fn served(&mut self, took: Duration) {
+        self.answers = Some(RoundTrip::with(self.answers, took));
+    }
+
+    /// A request was refused after so long.
+    pub(super) fn refused(&mut self, took: Duration) {
+        self.refusals = Some(RoundTrip::with(self.refusals, took));
+    }
+
+    /// Whether nobody has answered yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.refusals.or(self.answers).is_none()
+    }
+
+    /// How long an answer usually takes, if one has come.
+    pub(super) fn usual_answer(&self) -> Option<Duration> {
+        self.answers.map(RoundTrip::at_most)
+    }
+
+    /// What has not been refused for this long has been admitted.
+    pub(super) fn refusal_time(&self) -> Duration {
+        let measured = self.refusals.or(self.answers);
+        measured.map_or(UNMEASURED, |measured| measured.at_most().max(SHORTEST))
+    }
+
+    /// By how much the network usually blurs the moment of an arrival.
+    pub(super) fn jitter(&self) -> Duration {
+        let measured = self.refusals.or(self.answers);
+        measured.map_or(Duration::ZERO, |measured| {
+            measured.deviation.min(UNMEASURED)
+        })
+    }
+}
+
+/// A smoothed round trip and its mean deviation.
+#[derive(Clone, Copy, Debug)]
+struct RoundTrip {
+    mean: Duration,
+    deviation: Duration,
+}
+
+impl RoundTrip {
+    fn with(known: Option<Self>, took: Duration) -> Self {
+        let Some(Self { mean, deviation }) = known else {
+            return Self {
+                mean: took,
+                deviation: took / 4,
+            };
+        };
+        Self {
+            mean: (mean * 7).saturating_add(took) / 8,
+            deviation: (deviation * 3).saturating_add(mean.abs_diff(took)) / 4,
+        }
+    }
+
+    fn at_most(self) -> Duration {
+        self.mean.saturating_add(self.deviation.saturating_mul(3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_hundred_milliseconds_stand_for_what_nobody_has_measured() {
+        let mut tempo = Tempo::default();
+        assert!(tempo.is_unknown());
+        assert_eq!(tempo.refusal_time(), ms(100));
+        tempo.served(ms(20));
+        assert_eq!(tempo.refusal_time(), ms(40), "the first and as much again");
+        assert!(!tempo.is_unknown());
+    }
+
+    #[test]
+    fn refusals_tell_better_than_answers_how_long_refusals_take() {
+        let mut tempo = Tempo::default();
+        tempo.served(ms(8_000));
+        for _ in 0..100 {
+            tempo.refused(ms(40));
+        }
+        assert_eq!(tempo.refusal_time(), ms(40));
+        assert_eq!(tempo.usual_answer(), Some(ms(16_000)));
+    }
+
+    #[test]
+    fn steady_round_trips_leave_no_deviation_and_spread_ones_do() {
+        let [mut steady, mut spread] = [Tempo::default(), Tempo::default()];
+        for i in 0..1_000_u64 {
+            steady.refused(ms(50));
+            spread.refused(ms(40 + i % 3 * 10));
+        }
+        assert_eq!(steady.jitter(), Duration::ZERO);
+        assert!((ms(5)..ms(12)).contains(&spread.jitter()), "{spread:?}");
+        let most = spread.refusal_time();
+        assert!((ms(60)..ms(100)).contains(&most), "{most:?}");
+    }
+
+    #[test]
+    fn never_overflows() {
+        let mut tempo = Tempo::default();
+        for _ in 0..10 {
+            tempo.served(super::super::CEILING);
+            tempo.refused(Duration::ZERO);
+        }
+        assert_eq!(tempo.refusal_time(), SHORTEST);
+    }
+}
