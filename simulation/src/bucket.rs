@@ -38,6 +38,12 @@ impl Bucket {
         }
     }
 
+    /// Gains `per_minute` units a minute from now on.
+    pub fn set_rate(&mut self, per_minute: NonZeroU32, now: Instant) {
+        self.refill(now);
+        self.per_minute = per_minute;
+    }
+
     /// Takes `units` if the bucket holds that many, or nothing; says which.
     pub fn try_take(&mut self, units: u32, now: Instant) -> bool {
         self.refill(now);

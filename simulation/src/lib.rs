@@ -6,6 +6,8 @@
 //! its time, on tokio's clock, which a test can pause. [`Server`] puts it, or
 //! any handler, on a real socket.
 //!
+//! Where only the limits matter, and no API, there are models of those: [`limit`].
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
@@ -20,11 +22,15 @@
 //! ```
 
 mod bucket;
+mod hint;
+pub mod limit;
 pub mod openai;
 mod server;
 mod simulated;
 
 pub use bucket::Bucket;
+pub use hint::{Fields, Hints, RetryAfter, WallClock};
+pub use limit::{Limit, Opening};
 pub use openai::{Limits, OpenAi};
 pub use server::Server;
 pub use simulated::{Api, Simulated};

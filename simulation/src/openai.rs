@@ -26,9 +26,9 @@ use tokio::time::Instant;
 use crate::Api;
 use chat::ChatRequest;
 use error::ApiError;
-use quota::Quota;
 
 pub use chat::token_cost;
+pub use quota::Quota;
 
 /// The API: which keys and models it knows, and what is left of their quotas.
 ///
@@ -145,7 +145,7 @@ impl OpenAi {
             .quotas
             .entry((key.to_owned(), chat.model.clone()))
             .or_insert_with(|| Quota::full(limits, now));
-        let mut response = match quota.admit(chat.token_cost(), now) {
+        let mut response = match quota.try_take(chat.token_cost(), now) {
             Ok(()) => {
                 counts.completed += 1;
                 chat.completion(self.answers)

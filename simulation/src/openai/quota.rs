@@ -9,10 +9,14 @@ use tokio::time::Instant;
 use super::error::ApiError;
 use super::{Limits, text};
 use crate::Bucket;
+use crate::hint::{go_duration, whole_millis};
+use crate::limit::{Limit, Opening, Standing, Unit};
 
 /// What is left of a model's limits for one API key.
+///
+/// As a [`Limit`] it can be had without the API around it.
 #[derive(Debug, Clone)]
-pub(super) struct Quota {
+pub struct Quota {
     limits: Limits,
     requests: Bucket,
     tokens: Bucket,
@@ -36,7 +40,8 @@ enum Dimension {
 }
 
 impl Quota {
-    pub(super) fn full(limits: Limits, now: Instant) -> Self {
+    /// All of it.
+    pub fn full(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
             requests: Bucket::new(limits.requests.get(), limits.requests, now),
@@ -45,7 +50,7 @@ impl Quota {
     }
 
     /// Takes a request and `tokens`, or refuses and takes what a refusal costs.
-    pub(super) fn admit(&mut self, tokens: u32, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn try_take(&mut self, tokens: u32, now: Instant) -> Result<(), Refusal> {
         let fits = self.tokens.remaining(now) >= tokens;
         if fits && self.requests.try_take(1, now) {
             self.tokens.take_up_to(tokens, now);
@@ -99,6 +104,38 @@ impl Quota {
     }
 }
 
+impl Limit for Quota {
+    fn admit(&mut self, tokens: u32, now: Instant) -> bool {
+        self.try_take(tokens, now).is_ok()
+    }
+
+    fn opening(&self, tokens: u32, now: Instant) -> Opening {
+        let for_request = self.requests.time_until(1, now);
+        match for_request.zip(self.tokens.time_until(tokens, now)) {
+            Some((for_request, for_tokens)) => Opening::At(now + for_request.max(for_tokens)),
+            None => Opening::Never,
+        }
+    }
+
+    fn standings(&self, now: Instant) -> Vec<Standing> {
+        let standing = |unit, bucket: &Bucket, limit| {
+            let remaining = bucket.remaining(now);
+            Standing {
+                unit,
+                limit,
+                remaining,
+                window: Duration::from_secs(60),
+                reset: bucket.time_to_full(now),
+                next: bucket.time_until(remaining + 1, now).unwrap_or_default(),
+            }
+        };
+        vec![
+            standing(Unit::Requests, &self.requests, self.limits.requests()),
+            standing(Unit::Tokens, &self.tokens, self.limits.tokens()),
+        ]
+    }
+}
+
 impl Refusal {
     /// The 429: what was asked for, and when it can be had, in the message, as
     /// `retry-after-ms` and in whole seconds as `retry-after`, all rounded up.
@@ -133,54 +170,5 @@ impl Refusal {
         headers.insert(header::RETRY_AFTER, text(millis.div_ceil(1000).to_string()));
         headers.insert("retry-after-ms", text(millis.to_string()));
         response
-    }
-}
-
-/// A duration as Go prints it, in milliseconds rounded up: `12ms`, `1.2s`, `6m0s`,
-/// `4h43m36.314s`.
-fn go_duration(duration: Duration) -> String {
-    let millis = whole_millis(duration);
-    if (1..1000).contains(&millis) {
-        return format!("{millis}ms");
-    }
-    let (minutes, millis) = (millis / 60_000, millis % 60_000);
-    let seconds = format!("{}.{:03}", millis / 1000, millis % 1000);
-    let seconds = seconds.trim_end_matches('0').trim_end_matches('.');
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{seconds}s"),
-        (0, minutes) => format!("{minutes}m{seconds}s"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-    }
-}
-
-/// Rounded up: a client must not come back early for our rounding.
-fn whole_millis(duration: Duration) -> u128 {
-    duration.as_nanos().div_ceil(1_000_000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_as_those_of_the_real_headers() {
-        for (nanos, expected) in [
-            (0, "0s"),
-            (1, "1ms"),
-            (11_100_000, "12ms"),
-            (72_000_000, "72ms"),
-            (999_000_001, "1s"),
-            (1_200_000_000, "1.2s"),
-            (6_500_000_000, "6.5s"),
-            (10_000_000_000, "10s"),
-            (11_054_000_000, "11.054s"),
-            (90_000_000_000, "1m30s"),
-            (360_000_000_000, "6m0s"),
-            (1_728_000_000_000, "28m48s"),
-            (3_723_500_000_000, "1h2m3.5s"),
-            (17_016_314_000_000, "4h43m36.314s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_nanos(nanos)), expected);
-        }
     }
 }
