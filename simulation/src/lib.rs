@@ -29,7 +29,7 @@ mod server;
 mod simulated;
 
 pub use bucket::Bucket;
-pub use hint::{Fields, Hints, RetryAfter, WallClock};
+pub use hint::{Fields, Hints, Reset, RetryAfter, WallClock};
 pub use limit::{Limit, Opening};
 pub use openai::{Limits, OpenAi};
 pub use server::Server;
