@@ -14,6 +14,9 @@ use tokio::time::Instant;
 /// How long those behind the front rely on what holds it back, where that is not certain.
 const UNCERTAIN: Duration = Duration::from_secs(1);
 
+/// Beyond this place in line all look equally seldom whether somebody ahead has failed.
+const MAX_PLACES: u32 = 300;
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) quota: Model,
@@ -193,7 +196,10 @@ impl State {
                 .opens_at()
                 .unwrap_or(now)
                 .min(after(now, UNCERTAIN));
-            after(expected.max(front), GRACE)
+            // One who is not being polled costs those behind it the time that a turn may stay
+            // unused: so far behind nobody can be needed sooner.
+            let place = u32::try_from(ahead.requests).unwrap_or(u32::MAX);
+            after(expected.max(front), GRACE * place.clamp(1, MAX_PLACES))
         })
     }
 }

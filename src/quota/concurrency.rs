@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// By what share of the cap it grows while nothing is refused.
 const GROWTH: u32 = 4;
 
+/// A cap is given up after more refusals than this that it does not explain.
+const MAX_UNEXPLAINED: u32 = 3;
+
 #[derive(Debug, Default)]
 pub(super) struct Concurrency {
     in_flight: u32,
@@ -28,16 +31,19 @@ pub(super) struct Concurrency {
 #[derive(Debug)]
 struct Cap {
     size: u32,
-    /// How many more than `size` are tried, and since when; zero: none.
+    /// What it was at the last refusal, and how many have been admitted since that filled it.
+    refused_at: u32,
+    filled: u32,
+    /// How many must fill it before more are tried.
+    patience: u32,
+    /// How many more are tried, and since when all of them are.
     beyond: u32,
     tried_at: Option<Instant>,
-    /// Requests at the cap until the next try, and what that begins with the next time.
-    left: u32,
-    patience: u32,
     /// Whether the burst that led to it is still coming back.
     is_new: bool,
-    /// Whether it was found again.
+    /// Whether it was found again; and how many refusals since then it does not explain.
     is_confirmed: bool,
+    unexplained: u32,
 }
 
 impl Concurrency {
@@ -46,6 +52,23 @@ impl Concurrency {
         self.cap
             .as_ref()
             .is_none_or(|cap| self.in_flight < cap.size + cap.beyond)
+    }
+
+    /// Whether one more fills the cap.
+    pub(super) fn is_full(&self) -> bool {
+        self.cap
+            .as_ref()
+            .is_some_and(|cap| self.in_flight + 1 >= cap.size)
+    }
+
+    /// Whether something is in flight, so that room for another will come of itself.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Whether a cap is known.
+    pub(super) fn is_limited(&self) -> bool {
+        self.cap.is_some()
     }
 
     /// Time passes.
@@ -110,7 +133,10 @@ impl Concurrency {
             }
             return Suspicion::Possible;
         }
-        cap.refused(depth)
+        let suspicion = cap.refused(depth, self.in_flight);
+        let is_refuted = suspicion == Suspicion::Refuted && cap.is_refuted();
+        self.cap.take_if(|_| is_refuted);
+        suspicion
     }
 }
 
@@ -135,51 +161,90 @@ impl Cap {
         let size = size.max(1);
         Self {
             size,
-            beyond: (size / GROWTH).max(2),
+            refused_at: size,
+            filled: 0,
+            patience: share(size),
+            beyond: 0,
             tried_at: None,
-            left: 0,
-            patience: size * 4,
             is_new: true,
             is_confirmed: false,
+            unexplained: 0,
         }
     }
 
-    /// One more for as long as an answer takes, or many for as long as a refusal takes: of a few
-    /// that are on their way back the client does not know that they are done.
     fn pass(&mut self, now: Instant, refusal_time: Duration, answer_time: Duration) {
-        let trial = if self.beyond > 1 {
-            refusal_time
-        } else {
+        // Of a few that are on their way back the client does not know that they are done: one more
+        // tells nothing before as much time has passed as all take.
+        let trial = if self.is_confirmed {
             answer_time
+        } else {
+            refusal_time
         };
         if self.tried_at.is_some_and(|at| after(at, trial) <= now) {
             self.size += self.beyond;
-            self.beyond = (self.size / GROWTH).max(2);
+            self.beyond = share(self.size);
             self.tried_at = None;
         }
     }
 
     fn reserve(&mut self, now: Instant, depth: u32) {
         self.is_new = false;
+        if depth < self.size {
+            return;
+        }
+        self.filled += 1;
+        if self.beyond == 0 && depth > self.size {
+            // The first after a pause.
+            self.beyond = depth - self.size;
+        } else if self.beyond == 0 && self.filled >= self.patience {
+            self.beyond = if self.is_confirmed {
+                1
+            } else {
+                share(self.size)
+            };
+        }
         if self.beyond > 0 && depth >= self.size + self.beyond {
             self.tried_at.get_or_insert(now);
-        } else if depth >= self.size && self.beyond == 0 {
-            self.left = self.left.saturating_sub(1);
-            self.beyond = u32::from(self.left == 0);
         }
     }
 
-    fn refused(&mut self, depth: u32) -> Suspicion {
-        if depth > self.size || self.is_confirmed && depth > self.size - self.size / GROWTH {
-            self.size = self.size.min(depth);
-            self.beyond = 0;
-            self.tried_at = None;
-            self.left = self.patience;
-            self.patience = self.patience.saturating_mul(2);
-            self.is_confirmed = true;
-            return Suspicion::Confirmed;
+    /// Whether the cap explains a refusal of this depth that leaves so many in flight.
+    fn refused(&mut self, depth: u32, in_flight: u32) -> Suspicion {
+        let (filled, before) = (self.filled, self.refused_at);
+        self.filled = 0;
+        self.beyond = 0;
+        self.tried_at = None;
+        self.refused_at = self.size;
+        if depth <= self.size - self.size / GROWTH || !self.is_confirmed && depth <= self.size {
+            self.unexplained += 1;
+            return Suspicion::Refuted;
         }
-        self.beyond = (self.size / GROWTH).max(2);
-        Suspicion::Refuted
+        if self.size > before + share(before) {
+            self.is_confirmed = false;
+            return Suspicion::Refuted;
+        }
+        if depth <= self.size {
+            self.size = in_flight.max(1);
+        }
+        if filled < share(self.size) {
+            return Suspicion::Possible;
+        }
+        if self.is_confirmed {
+            self.patience = self.patience.saturating_mul(2);
+        } else {
+            self.patience = self.size * 4;
+        }
+        self.is_confirmed = true;
+        self.unexplained = 0;
+        Suspicion::Confirmed
     }
+
+    fn is_refuted(&self) -> bool {
+        !self.is_confirmed || self.unexplained > MAX_UNEXPLAINED
+    }
+}
+
+/// By how much a cap of this size grows.
+fn share(size: u32) -> u32 {
+    (size / GROWTH).max(2)
 }

@@ -142,6 +142,9 @@ impl Model {
         self.opening.pass(now, refusal_time, is_blind);
         if self.opening.proved() > 0 {
             self.rate.opened(&self.tempo);
+            if self.rate.is_known() {
+                self.opening.open();
+            }
         }
         self.concurrency.pass(now, &self.tempo);
     }
@@ -178,9 +181,12 @@ impl Model {
         self.pause.refusals_with(sent_at)
     }
 
-    /// The time in which quota for one request flows in, if that has been learned.
+    /// After what time it makes sense to ask again, if that has been learned: quota for one request
+    /// has flowed in, or one of those in flight may be done.
     pub(crate) fn learned_interval(&self) -> Option<Duration> {
-        self.rate.interval()
+        let answer = self.tempo.usual_answer().map(|usual| usual / 2);
+        let concurrency = answer.filter(|_| self.concurrency.is_limited());
+        self.rate.interval().or(concurrency)
     }
 
     /// Whether a dimension is known that counts tokens.
@@ -199,6 +205,7 @@ impl Model {
     pub(crate) fn reserve(&mut self, now: Instant, cost: Cost, waited: bool) -> Reserved {
         let span = self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
+        let waited = waited && !self.concurrency.is_full();
         Reserved {
             cost,
             rates: self.rates(),
@@ -288,7 +295,10 @@ impl Model {
                 true => Suspicion::Refuted,
                 false => self.concurrency.refused(sent.reserved.depth, again),
             };
-            if suspicion == Suspicion::Confirmed && refused.wait.is_none() {
+            if suspicion == Suspicion::Confirmed
+                && refused.wait.is_none()
+                && self.concurrency.is_in_use()
+            {
                 return false;
             }
             if suspicion == Suspicion::Refuted {
@@ -342,7 +352,8 @@ impl Model {
         let opening = self.opening.opens_at(self.tempo.refusal_time());
         let opening = opening.map(|at| (at, Hold::Opening));
         let rate = self.rate.opens_at(ahead).map(|at| (at, Hold::Rate));
-        let cap = (!self.concurrency.is_open()).then(|| {
+        let is_full = !self.concurrency.is_open() && !self.opening.is_at_pause();
+        let cap = is_full.then(|| {
             let usual = self
                 .tempo
                 .usual_answer()

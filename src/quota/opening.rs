@@ -83,6 +83,11 @@ impl Default for Opening {
 }
 
 impl Opening {
+    /// Whether nobody has gone since a pause.
+    pub(super) fn is_at_pause(&self) -> bool {
+        self.admitted == 0 && !matches!(self.aim, Aim::Unknown(_))
+    }
+
     /// How many have proved to be admitted since the last refusal.
     pub(super) fn proved(&self) -> u64 {
         self.admitted.saturating_sub(self.undecided)
@@ -139,6 +144,13 @@ impl Opening {
         if self.settle(step) {
             self.undecided -= 1;
             self.admitted = self.admitted.saturating_sub(1);
+        }
+    }
+
+    /// Something better is known now than how many were admitted before.
+    pub(super) fn open(&mut self) {
+        if matches!(self.aim, Aim::Expected(_)) {
+            self.aim = Aim::Open;
         }
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Rate {
     /// How many were admitted at first, and in how many nanoseconds, until the quota was used up.
     first: Option<(f64, f64)>,
     /// When the quota was used up before the present cycle.
-    empty_at: Option<Instant>,
+    empty_at: Option<Empty>,
     /// Whether a refusal has been seen that nothing else explains.
     is_to_blame: bool,
 }
@@ -89,6 +89,8 @@ struct Cycle {
     refused: u64,
     /// Whether nobody waited at some time, so that the callers and not the quota set the pace.
     was_idle: bool,
+    /// When requests began to go before they were due, and how many had been sent by then.
+    probed: Option<(Instant, u64)>,
     end: Option<End>,
 }
 
@@ -107,8 +109,16 @@ struct Closed {
     end: End,
     admitted: u64,
     was_idle: bool,
+    probed: Option<(Instant, u64)>,
     /// When the quota was used up according to the last refusal, if it was refused again.
     last_empty_at: Instant,
+}
+
+/// When the quota was used up, and when it still was according to the last refusal of that pause.
+#[derive(Clone, Copy, Debug)]
+struct Empty {
+    first: Instant,
+    last: Instant,
 }
 
 /// Which cycle a request belongs to.
@@ -164,8 +174,13 @@ impl Rate {
             cycle.was_idle |= !waited;
             if let Some(pace) = &mut self.pace {
                 let admitted = cycle.admitted();
-                let since = self.empty_at.map(|at| now.saturating_duration_since(at));
+                let since = self
+                    .empty_at
+                    .map(|empty| now.saturating_duration_since(empty.first));
                 pace.reserve(now, admitted, since, tempo.refusal_time());
+                if pace.extra == 1 {
+                    cycle.probed.get_or_insert((now, cycle.sent));
+                }
             }
         }
         Turn { cycle: self.cycles }
@@ -210,6 +225,7 @@ impl Rate {
             sent: 0,
             refused: 0,
             was_idle: false,
+            probed: None,
             end: None,
         };
         let Some(last) = self.cycle.replace(next) else {
@@ -228,6 +244,7 @@ impl Rate {
                     end,
                     admitted,
                     was_idle: last.was_idle,
+                    probed: last.probed,
                     last_empty_at: end.empty_at,
                 });
             }
@@ -245,7 +262,10 @@ impl Rate {
         if closed.admitted > 0 {
             self.learn(opened_at, &closed);
         }
-        self.empty_at = Some(closed.last_empty_at);
+        self.empty_at = Some(Empty {
+            first: closed.end.empty_at,
+            last: closed.last_empty_at,
+        });
         if let Some(pace) = &mut self.pace {
             pace.resume(opened_at, &closed, tempo);
         }
@@ -268,12 +288,22 @@ impl Rate {
         let took = match closed.end.wait {
             // A server that names no time may have been open again for a while.
             None => whole - opened_at.saturating_duration_since(closed.last_empty_at) / 2,
-            Some(_) => closed
-                .end
-                .empty_at
-                .saturating_duration_since(before)
-                .min(whole),
+            Some(_) => {
+                let since = |before| closed.end.empty_at.saturating_duration_since(before);
+                let expected = self
+                    .interval()
+                    .map(|interval| interval.mul_f64(admitted * 2.0));
+                // A pause that goes on although the server said that it would be over is that of a
+                // window, or the server was out of order: then the rate is what it was.
+                let all = since(before.first).min(whole);
+                if expected.is_some_and(|expected| all > expected) {
+                    since(before.last).min(whole)
+                } else {
+                    all
+                }
+            }
         };
+        let before = before.last;
         let mut sample = took.as_nanos() as f64 / admitted;
         let mut is_least = closed.was_idle;
         let burst = self.burst(sample);
@@ -285,6 +315,14 @@ impl Rate {
                 sample = flowing.as_nanos() as f64 / flowed;
             } else {
                 is_least = true;
+            }
+        }
+        // Whatever the bucket held when the probe began, the rest has flowed in since.
+        if let (Some(burst), Some((probed, sent))) = (burst, closed.probed) {
+            let flowed = admitted - sent as f64 - burst;
+            let flowing = closed.end.empty_at.saturating_duration_since(probed);
+            if flowed > 2.0 * BLUR {
+                sample = sample.min(flowing.as_nanos() as f64 / flowed);
             }
         }
         match &mut self.pace {
@@ -340,7 +378,7 @@ impl Pace {
             extra: 0,
             grows_at: now,
             is_costly: false,
-            patience: PATIENCE,
+            patience: PATIENCE.min(admitted),
             has_fallen: false,
         }
     }
@@ -389,7 +427,7 @@ impl Pace {
 
     fn grown(&self) -> u64 {
         if self.is_costly {
-            self.extra + 1
+            self.extra + (self.extra / 4).max(1)
         } else {
             (2 * self.extra).max(1)
         }
@@ -409,11 +447,12 @@ impl Pace {
             self.interval = self.interval.min(sample);
         } else if off > BLUR && off > CHANGE * expected {
             self.has_fallen = sample > self.interval;
-            self.patience = if self.has_fallen {
+            let patience = if self.has_fallen {
                 PATIENCE
             } else {
                 UNCONFIRMED
             };
+            self.patience = patience.min(admitted);
             self.interval = sample;
             self.weight = admitted;
         } else {
@@ -449,7 +488,7 @@ impl Pace {
         let patience = nanoseconds(self.patience * self.interval)
             .max(tempo.refusal_time() * if self.patience > UNCONFIRMED { 20 } else { 3 })
             .max(if self.is_costly {
-                pause * 10
+                pause * if self.patience > PATIENCE { 10 } else { 1 }
             } else {
                 Duration::ZERO
             })

@@ -45,8 +45,10 @@ impl Tempo {
 
     /// What has not been refused for this long has been admitted.
     pub(super) fn refusal_time(&self) -> Duration {
-        let measured = self.refusals.or(self.answers);
-        measured.map_or(UNMEASURED, |measured| measured.at_most().max(SHORTEST))
+        let (refusals, answers) = (self.refusals, self.answers);
+        let measured = [refusals, answers].into_iter().flatten();
+        let least = measured.map(RoundTrip::at_most).min();
+        least.map_or(UNMEASURED, |least| least.max(SHORTEST))
     }
 
     /// By how much the network usually blurs the moment of an arrival.
@@ -73,6 +75,11 @@ impl RoundTrip {
                 deviation: took / 4,
             };
         };
+        // One that took seconds where all others take milliseconds was lost on the way.
+        if took < mean / 2 {
+            return Self::with(None, took);
+        }
+        let took = took.min(mean.saturating_add(deviation * 8));
         Self {
             mean: (mean * 7).saturating_add(took) / 8,
             deviation: (deviation * 3).saturating_add(mean.abs_diff(took)) / 4,
