@@ -24,6 +24,9 @@ use std::{
 };
 use tokio::time::{Instant, Sleep};
 
+/// How often in a row a request tries whether the server has opened again.
+const MAX_PROBES: u32 = 3;
+
 /// One call's own state.
 pub(crate) struct Call<M, B, ResB: Body> {
     head: Parts,
@@ -254,7 +257,11 @@ where
             Decision::Retry { delay } => {
                 observe::retry_scheduled(self.caller.gate().partition(), self.attempts, delay);
                 let is_pause = self.hold_back(status, Some(delay), &signal, heard.at);
-                let resting = Some(after(heard.at, delay)).filter(|_| !is_pause);
+                // One that is refused again and again lets another find out whether it is the
+                // server or this very request.
+                let yields = self.attempts > MAX_PROBES;
+                let until = after(heard.at, if is_pause { delay * 2 } else { delay });
+                let resting = Some(until).filter(|_| yields || !is_pause);
                 let counts_tokens = self.caller.gate().counts_tokens();
                 let cost = payload::cost(self.tokens, &self.body, counts_tokens);
                 self.caller.queue_again(Instant::now(), cost, resting);
@@ -303,11 +310,15 @@ where
 
     fn decide(&self, status: StatusCode, signal: &Signal, heard_at: Instant) -> Decision {
         let episode = self.caller.episode();
+        let refusals = match self.caller.is_singled_out() {
+            true => episode.refusals.max(self.attempts),
+            false => episode.refusals,
+        };
         let time_left = |deadline: Instant| deadline.saturating_duration_since(heard_at);
         self.policy.decide(&retry::Refusal {
             signal,
             attempt: self.attempts,
-            refusals: episode.refusals,
+            refusals,
             interval: episode.interval,
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),
@@ -328,7 +339,9 @@ where
         signal: &Signal,
         heard_at: Instant,
     ) -> bool {
-        let pause = delay.filter(|_| !is_due_to_size(signal.limits(), self.caller.tokens()));
+        let is_its_own =
+            is_due_to_size(signal.limits(), self.caller.tokens()) || self.caller.is_singled_out();
+        let pause = delay.filter(|_| !is_its_own);
         let refused = pause.map(|delay| Refused {
             until: after(heard_at, delay),
             wait: signal.wait(),

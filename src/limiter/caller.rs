@@ -26,6 +26,8 @@ pub(crate) struct Caller {
     gate: Arc<Gate>,
     claim: Claim,
     phase: Phase,
+    /// When its last refusal came.
+    refused_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -100,7 +102,12 @@ impl Caller {
             Arrival::InLine => Phase::Waiting { resting: None },
             Arrival::TurnedAway(given_up) => Phase::TurnedAway(given_up),
         };
-        Self { gate, claim, phase }
+        Self {
+            gate,
+            claim,
+            phase,
+            refused_at: None,
+        }
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -187,10 +194,18 @@ impl Caller {
             return false;
         };
         self.phase = Phase::Idle;
+        self.refused_at = Some(now);
         self.gate.learn(now, |state, _| {
             state.quota.understood(held);
             refused.is_some_and(|refused| state.quota.refused(now, sent, refused))
         })
+    }
+
+    /// Whether others were served since this call was refused before: then it is this very request
+    /// that the server does not want.
+    pub(crate) fn is_singled_out(&self) -> bool {
+        self.refused_at
+            .is_some_and(|at| self.gate.with(|state, _| state.quota.has_served_since(at)))
     }
 
     /// What the delay after a refusal is computed from.

@@ -94,6 +94,8 @@ pub(crate) struct Model {
     concurrency: Concurrency,
     buckets: Vec<Bucket>,
     ledger: Ledger,
+    /// When the youngest request was sent that was served.
+    served_at: Option<Instant>,
 }
 
 /// What was taken out of the quota for an admission, so that it can be put back.
@@ -189,6 +191,11 @@ impl Model {
         self.rate.interval().or(concurrency)
     }
 
+    /// Whether a request was served that was sent after `at`.
+    pub(crate) fn has_served_since(&self, at: Instant) -> bool {
+        self.served_at > Some(at)
+    }
+
     /// Whether a dimension is known that counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
         self.buckets.iter().any(|b| b.unit() == Unit::Tokens)
@@ -266,6 +273,7 @@ impl Model {
     /// A request that was sent after the pause was not refused.
     pub(crate) fn served(&mut self, now: Instant, sent: Sent) {
         self.tempo.served(now.saturating_duration_since(sent.at));
+        self.served_at = self.served_at.max(Some(sent.at));
         self.pause.served(sent.at);
         self.opening.served(sent.reserved.step);
         self.concurrency.served(sent.reserved.depth);
