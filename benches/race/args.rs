@@ -1,10 +1,10 @@
 //! The command line.
 
-use std::{ops::RangeInclusive, str::FromStr};
+use std::{num::NonZeroUsize, ops::RangeInclusive, str::FromStr, thread};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::workload::Pace;
+use crate::{strategy::Strategy, workload::Pace};
 
 pub(crate) const HELP: &str = "\
 Races clients against simulated rate-limited servers, in virtual time.
@@ -13,9 +13,12 @@ Usage: cargo bench --bench race -- [OPTIONS]
 
   --only SERVER      a server by its number or a part of its name; may be repeated
   --workload NAME    at-once, closed, poisson-0.9 or poisson-1.5; may be repeated
-  --strategy NAME    one of those who race; may be repeated
-  --seeds FIRST-LAST the medians over these seeds are shown [default: 1-5]
-  --random N         races through N random worlds instead
+  --strategy NAME    nothing, backoff, retry-after, openai-python, aws-adaptive,
+                     governor or ours; may be repeated
+  --seeds FIRST-LAST the medians over these seeds are shown
+                     [default: 1-5 for ours, 1 for the others]
+  --random N         races through N random worlds instead; if no strategy is
+                     named, with ours alone
   --seed S           the random worlds of this seed [default: 1]
   --world K          of the random worlds, only that of this number
   --trace            prints each request and each answer
@@ -25,10 +28,10 @@ Usage: cargo bench --bench race -- [OPTIONS]
 /// What to race.
 #[derive(Debug)]
 pub(crate) struct Args {
-    pub(crate) only: Vec<String>,
-    pub(crate) workloads: Vec<Pace>,
-    pub(crate) strategies: Vec<String>,
-    pub(crate) seeds: RangeInclusive<u64>,
+    only: Vec<String>,
+    workloads: Vec<Pace>,
+    strategies: Vec<String>,
+    seeds: Option<RangeInclusive<u64>>,
     pub(crate) random: Option<usize>,
     pub(crate) seed: u64,
     pub(crate) world: Option<usize>,
@@ -42,7 +45,7 @@ impl Args {
             only: Vec::new(),
             workloads: Vec::new(),
             strategies: Vec::new(),
-            seeds: 1..=5,
+            seeds: None,
             random: None,
             seed: 1,
             world: None,
@@ -56,8 +59,10 @@ impl Args {
                     args.workloads
                         .push(parser.value()?.parse_with(Pace::from_str)?);
                 }
-                Arg::Long("strategy") => args.strategies.push(parser.value()?.string()?),
-                Arg::Long("seeds") => args.seeds = parser.value()?.parse_with(seeds)?,
+                Arg::Long("strategy") => {
+                    args.strategies.push(parser.value()?.parse_with(strategy)?);
+                }
+                Arg::Long("seeds") => args.seeds = Some(parser.value()?.parse_with(seeds)?),
                 Arg::Long("random") => args.random = Some(parser.value()?.parse()?),
                 Arg::Long("seed") => args.seed = parser.value()?.parse()?,
                 Arg::Long("world") => args.world = Some(parser.value()?.parse()?),
@@ -71,9 +76,43 @@ impl Args {
         Ok(Some(args))
     }
 
-    /// Whether a strategy is to race.
+    pub(crate) fn paces(&self) -> &[Pace] {
+        match &self.workloads[..] {
+            [] => &Pace::ALL,
+            asked => asked,
+        }
+    }
+
+    pub(crate) fn seeds(&self, strategy: &Strategy) -> RangeInclusive<u64> {
+        let is_ours = strategy.name == Strategy::OURS.name;
+        let default = if is_ours { 1..=5 } else { 1..=1 };
+        self.seeds.clone().unwrap_or(default)
+    }
+
+    /// Whether a strategy is to race against the named servers.
     pub(crate) fn has_strategy(&self, name: &str) -> bool {
-        self.strategies.is_empty() || self.strategies.iter().any(|asked| asked == name)
+        self.strategies.is_empty() || self.asks_for(name)
+    }
+
+    /// Whether a strategy is to race in random worlds: only ours if none is asked for.
+    pub(crate) fn has_random_strategy(&self, name: &str) -> bool {
+        if self.strategies.is_empty() {
+            name == Strategy::OURS.name
+        } else {
+            self.asks_for(name)
+        }
+    }
+
+    fn asks_for(&self, strategy: &str) -> bool {
+        self.strategies.iter().any(|asked| asked == strategy)
+    }
+
+    /// How many races run at a time: as many as there are cores; one if it is traced.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        if self.is_traced {
+            return NonZeroUsize::MIN;
+        }
+        thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
     }
 
     /// Whether a server is to be raced against.
@@ -84,6 +123,17 @@ impl Args {
         };
         self.only.is_empty() || self.only.iter().any(is_meant)
     }
+}
+
+fn strategy(name: &str) -> Result<String, String> {
+    let names = Strategy::ALL.map(|strategy| strategy.name);
+    if names.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "expected a strategy ({}), found {name:?}",
+        names.join(", ")
+    ))
 }
 
 /// `3` or `1-5`.

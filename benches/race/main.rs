@@ -10,6 +10,7 @@ mod args;
 mod named;
 mod oracle;
 mod outcome;
+mod parallel;
 mod random;
 mod records;
 mod run;
@@ -19,13 +20,12 @@ mod wire;
 mod workload;
 mod world;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{ops::RangeInclusive, process::ExitCode, sync::Arc};
 
 use args::Args;
 use outcome::Outcome;
 use strategy::Strategy;
 use workload::{Pace, Workload};
-use world::World;
 
 fn main() -> ExitCode {
     match Args::parse() {
@@ -47,34 +47,60 @@ fn main() -> ExitCode {
     }
 }
 
+/// One row of a table.
+struct Entry {
+    pace: Pace,
+    /// The place of the server among all.
+    server: usize,
+    strategy: Strategy,
+    seeds: RangeInclusive<u64>,
+}
+
 /// Against the named servers.
 fn race(args: &Args) {
-    let paces = match &args.workloads[..] {
-        [] => &Pace::ALL,
-        asked => asked,
+    let mut head = None;
+    let done = |entry: &Entry, (name, outcome): (String, Outcome)| {
+        if head.replace(entry.pace) != Some(entry.pace) {
+            table::print_head(&entry.pace.name());
+        }
+        let server = format!("{} {name}", entry.server + 1);
+        table::print_outcome(&server, entry.strategy.name, &outcome);
     };
-    for pace in paces {
-        table::print_head(&pace.name());
-        for (number, world) in (1..).zip(named::worlds()) {
-            if !args.has_server(number, &world.name) {
+    let entries = entries(args);
+    parallel::in_order(args.threads(), &entries, |entry| median(entry, args), done);
+}
+
+fn entries(args: &Args) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for &pace in args.paces() {
+        for (server, world) in named::worlds().iter().enumerate() {
+            if !args.has_server(server + 1, &world.name) {
                 continue;
             }
-            let strategies = Strategy::ALL.iter();
-            for strategy in strategies.filter(|strategy| args.has_strategy(strategy.name)) {
-                let outcome = median(&world, *pace, strategy, args);
-                let server = format!("{number} {}", world.name);
-                table::print_outcome(&server, strategy.name, &outcome);
+            for strategy in Strategy::ALL {
+                if args.has_strategy(strategy.name) {
+                    entries.push(Entry {
+                        pace,
+                        server,
+                        seeds: args.seeds(&strategy),
+                        strategy,
+                    });
+                }
             }
         }
     }
+    entries
 }
 
-/// Of all seeds.
-fn median(world: &World, pace: Pace, strategy: &Strategy, args: &Args) -> Outcome {
-    let outcomes = args.seeds.clone().map(|seed| {
-        let workload = Arc::new(Workload::new(world, pace, seed));
-        let ideal = oracle::ideal(world, &workload, seed);
-        run::run(world, &workload, strategy, seed, ideal, args.is_traced)
+/// The name of the server, and the median outcome of all seeds.
+fn median(entry: &Entry, args: &Args) -> (String, Outcome) {
+    let world = named::worlds().swap_remove(entry.server);
+    let outcomes = entry.seeds.clone().map(|seed| {
+        let workload = Arc::new(Workload::new(&world, entry.pace, seed));
+        let ideal = oracle::ideal(&world, &workload, seed);
+        let strategy = &entry.strategy;
+        run::run(&world, &workload, strategy, seed, ideal, args.is_traced)
     });
-    Outcome::median(&outcomes.collect::<Vec<_>>())
+    let outcome = Outcome::median(&outcomes.collect::<Vec<_>>());
+    (world.name, outcome)
 }

@@ -9,7 +9,7 @@ use simulation::{
 };
 use tokio::time::Instant;
 
-use crate::world::{Latency, Server, Spread, Stated, World};
+use crate::world::{Latency, Rate, Server, Spread, Stated, Told, World};
 
 /// RFC 9110 knows whole seconds only.
 const SECONDS: Hints = Hints {
@@ -23,46 +23,52 @@ const NOTHING: Hints = Hints {
     clock: None,
 };
 
+/// Ten a second, twenty at once.
+const BUCKET: Rate = Rate {
+    burst: 20,
+    per: seconds(2),
+};
+
 /// All of them, in order of their numbers, which begin with 1.
 pub(crate) fn worlds() -> Vec<World> {
     vec![
         // The commonest of all: a counter that is set back every ten seconds.
-        world("fixed window", 6.0, SECONDS, |now| {
+        world("fixed window", rate(60, 10), SECONDS, |now| {
             FixedWindow::new(Unit::Requests, 60, seconds(10), now)
         }),
-        world("token bucket", 10.0, SECONDS, bucket),
+        world("token bucket", BUCKET, SECONDS, bucket),
         openai(),
         // The strictest way to count, and a server that says nothing but 429.
-        world("sliding log, no hints", 6.0, NOTHING, |_| {
+        world("sliding log, no hints", rate(60, 10), NOTHING, |_| {
             SlidingLog::new(60, seconds(10))
         }),
-        World {
-            service: Spread::Uniform(millis(200), millis(800)),
-            ..world("concurrency limit", 20.0, NOTHING, |_| Concurrency::new(10))
-        },
+        concurrency(),
         shared_window(),
-        world("outage", 10.0, SECONDS, |now| {
+        world("outage", BUCKET, SECONDS, |now| {
             let (begin, end) = (now + seconds(20), now + seconds(50));
             Outage::new(bucket(now), begin, end, seconds(5))
         }),
-        world("changing rate", 10.0, SECONDS, |now| {
+        world("changing rate", BUCKET, SECONDS, |now| {
             bucket(now)
-                .then(now + seconds(30), per_second(10, 4))
-                .then(now + seconds(90), per_second(20, 1))
+                .then(now + seconds(30), per_minute(150))
+                .then(now + seconds(90), per_minute(1_200))
         }),
         // Whoever is refused is refused for 10 s, and for 2 s more at each further attempt.
-        world("bans", 10.0, SECONDS, |now| {
+        world("bans", BUCKET, SECONDS, |now| {
             Ban::new(bucket(now), seconds(10), seconds(2))
         }),
         World {
             requests: 100_000,
-            ..world("100,000 waiting", 1_000.0, SECONDS, |now| {
-                TokenBucket::new(Unit::Requests, 1_000, per_second(1_000, 1), now)
+            ..world("100,000 waiting", rate(1_000, 1), SECONDS, |now| {
+                TokenBucket::new(Unit::Requests, 1_000, per_minute(60_000), now)
             })
         },
         World {
             service: Spread::Uniform(seconds(2), seconds(10)),
-            ..world("no limit, slow answers", 100.0, NOTHING, |_| Unlimited)
+            told: Told::default(),
+            ..world("no limit, slow answers", rate(100, 1), NOTHING, |_| {
+                Unlimited
+            })
         },
     ]
 }
@@ -70,15 +76,36 @@ pub(crate) fn worlds() -> Vec<World> {
 /// 500 requests and 100,000 tokens a minute. The first half of the requests is small, and bound by
 /// the requests per minute; the second is large, and bound by the tokens.
 fn openai() -> World {
-    // A minute's tokens are 200 for each of a minute's requests.
+    let requests = rate(500, 60);
     World {
+        // A minute's tokens are 200 for each of a minute's requests.
         tokens: Box::new(|rng, progress| match progress {
             ..0.5 => rng.u32(50..150),
             _ => rng.u32(200..600),
         }),
         stated: Stated::InBody,
-        ..world("OpenAI", 6.5, Hints::OPENAI, |now| {
+        told: Told {
+            requests: Some(requests),
+            tokens: Some(rate(100_000, 60)),
+            at_a_time: None,
+        },
+        rate: 6.5,
+        ..world("OpenAI", requests, Hints::OPENAI, |now| {
             Quota::full(Limits::per_minute(500, 100_000), now)
+        })
+    }
+}
+
+/// Nobody can know when one of the ten places becomes free.
+fn concurrency() -> World {
+    World {
+        service: Spread::Uniform(millis(200), millis(800)),
+        told: Told {
+            at_a_time: Some(10),
+            ..Told::default()
+        },
+        ..world("concurrency limit", rate(20, 1), NOTHING, |_| {
+            Concurrency::new(10)
         })
     }
 }
@@ -91,22 +118,21 @@ fn shared_window() -> World {
     };
     World {
         processes: 4,
-        ..world("shared IETF window", 10.0, hints, |now| {
+        ..world("shared IETF window", rate(100, 10), hints, |now| {
             FixedWindow::new(Unit::Requests, 100, seconds(10), now)
         })
     }
 }
 
-/// Ten a second, twenty at once.
 fn bucket(now: Instant) -> TokenBucket {
-    TokenBucket::new(Unit::Requests, 20, per_second(10, 1), now)
+    TokenBucket::new(Unit::Requests, BUCKET.burst, per_minute(600), now)
 }
 
 /// A thousand requests of one process to a server that answers at once, over a network with a round
 /// trip of some 80 ms on which requests overtake each other.
 fn world<L: Limit + 'static>(
     name: &str,
-    rate: f64,
+    requests: Rate,
     hints: Hints,
     limit: impl Fn(Instant) -> L + 'static,
 ) -> World {
@@ -123,16 +149,25 @@ fn world<L: Limit + 'static>(
         service: Spread::Constant(millis(20)),
         processes: 1,
         requests: 1_000,
-        rate,
+        rate: 1.0 / requests.interval().as_secs_f64(),
         tokens: Box::new(|_, _| 0),
         stated: Stated::Nowhere,
+        told: Told {
+            requests: Some(requests),
+            ..Told::default()
+        },
         frees_by_answer: false,
     }
 }
 
-/// `units` in so many seconds, as a rate per minute.
-fn per_second(units: u32, seconds: u32) -> NonZeroU32 {
-    NonZeroU32::new(60 * units / seconds).expect("a rate above zero")
+/// So many in so many seconds.
+const fn rate(burst: u32, per: u64) -> Rate {
+    let per = seconds(per);
+    Rate { burst, per }
+}
+
+fn per_minute(units: u32) -> NonZeroU32 {
+    NonZeroU32::new(units).expect("a rate above zero")
 }
 
 const fn seconds(seconds: u64) -> Duration {

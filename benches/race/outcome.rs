@@ -24,6 +24,17 @@ pub(crate) struct Outcome {
     /// order of their calls.
     pub(crate) order: f64,
     pub(crate) cpu_seconds: f64,
+    ran_out: bool,
+}
+
+/// How a race ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    AllSucceeded,
+    /// Some did not, or not in time.
+    Starved,
+    /// So many requests were sent that it was stopped.
+    OutOfRequests,
 }
 
 /// Of the calls that succeeded, in seconds.
@@ -60,6 +71,7 @@ impl Outcome {
             latency: Latency::of(&counted),
             order: order(records, workload),
             cpu_seconds: cpu.as_secs_f64(),
+            ran_out: records.ran_out(),
         }
     }
 
@@ -67,13 +79,26 @@ impl Outcome {
         self.calls - self.succeeded
     }
 
-    /// The median of each measure.
+    pub(crate) fn finish(&self) -> Finish {
+        if self.ran_out {
+            Finish::OutOfRequests
+        } else if self.starved() > 0.0 {
+            Finish::Starved
+        } else {
+            Finish::AllSucceeded
+        }
+    }
+
+    /// The median of each measure; but of what succeeded, the least.
     pub(crate) fn median(outcomes: &[Self]) -> Self {
         let median =
             |measure: fn(&Self) -> f64| quantile(outcomes.iter().map(measure).collect(), 0.5);
         Self {
             calls: median(|o| o.calls),
-            succeeded: median(|o| o.succeeded),
+            succeeded: outcomes
+                .iter()
+                .map(|o| o.succeeded)
+                .fold(f64::MAX, f64::min),
             time: median(|o| o.time),
             sent: median(|o| o.sent),
             refusals: median(|o| o.refusals),
@@ -84,6 +109,7 @@ impl Outcome {
             },
             order: median(|o| o.order),
             cpu_seconds: median(|o| o.cpu_seconds),
+            ran_out: outcomes.iter().any(|o| o.ran_out),
         }
     }
 }

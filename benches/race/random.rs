@@ -8,7 +8,7 @@ use crate::{
     args::Args,
     oracle,
     outcome::{Outcome, quantile},
-    run,
+    parallel, run,
     strategy::Strategy,
 };
 
@@ -25,11 +25,13 @@ pub(crate) fn race(args: &Args, worlds: usize) {
         Some(number) => number..number + 1,
         None => 0..worlds,
     };
-    for strategy in Strategy::ALL {
-        let is_default = args.strategies.is_empty() && strategy.name == Strategy::OURS.name;
-        if is_default || args.strategies.iter().any(|asked| asked == strategy.name) {
-            let races = numbers.clone().map(|number| one(args, strategy, number));
-            report(strategy, &races.collect::<Vec<_>>());
+    let numbers: Vec<usize> = numbers.collect();
+    for strategy in &Strategy::ALL {
+        if args.has_random_strategy(strategy.name) {
+            let mut races = Vec::new();
+            let one = |number: &usize| one(args, strategy, *number);
+            parallel::in_order(args.threads(), &numbers, one, |_, raced| races.push(raced));
+            report(strategy, &races);
         }
     }
 }

@@ -10,8 +10,9 @@ use std::{
 use http::{HeaderMap, Response};
 use tokio::{sync::Notify, time::Instant};
 
-/// More requests than so many per call, and the race is over.
+/// More requests than so many per call or in total, and the race is over.
 const MAX_SENT_PER_CALL: usize = 200;
+const MAX_SENT: usize = 2_000_000;
 
 /// All calls, and what is counted over all of them.
 pub(crate) struct Records {
@@ -75,6 +76,11 @@ impl Records {
         &self.calls
     }
 
+    /// Whether more was sent than is allowed.
+    pub(crate) fn ran_out(&self) -> bool {
+        self.sent > MAX_SENT.min(MAX_SENT_PER_CALL * self.calls.len())
+    }
+
     pub(crate) fn called(&mut self, call: usize) {
         self.calls[call].place = self.arrived;
         self.calls[call].called_at = self.began.elapsed();
@@ -102,7 +108,7 @@ impl Records {
         let attempts = record.attempts;
         self.sent += 1;
         self.in_flight += 1;
-        if self.sent > MAX_SENT_PER_CALL * self.calls.len() {
+        if self.ran_out() {
             self.exhausted.notify_one();
         }
         if self.is_traced {

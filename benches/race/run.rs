@@ -24,7 +24,7 @@ use crate::{
     outcome::Outcome,
     records::Records,
     strategy::{Client, Strategy},
-    wire::{CallNumber, Wire},
+    wire::{Ticket, Wire},
     workload::{Pace, Patience, Workload},
     world::{Stated, World},
 };
@@ -158,7 +158,10 @@ impl Race {
         let mut body = Bytes::new();
         let mut request = Request::post("http://api.example.com/v1/chat/completions")
             .header("authorization", format!("Bearer {}", planned.key))
-            .extension(CallNumber(number));
+            .extension(Ticket {
+                call: number,
+                tokens: planned.tokens,
+            });
         match self.stated {
             Stated::Nowhere => {}
             Stated::AsOption => {

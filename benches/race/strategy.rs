@@ -1,11 +1,20 @@
 //! How a client may behave: those who race.
+//!
+//! All but the first and ours are given as many retries as they want: with the two or ten that are
+//! usual, most of their calls would fail.
 
+mod aws;
+mod backoff;
+mod governor;
+mod nothing;
+mod openai;
 mod ours;
+mod retry_after;
 
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::util::BoxCloneSyncService;
 
@@ -22,11 +31,34 @@ pub(crate) struct Strategy {
 }
 
 impl Strategy {
-    pub(crate) const ALL: &'static [Self] = &[Self::OURS];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::new("nothing", nothing::client),
+        Self::new("backoff", backoff::client),
+        Self::new("retry-after", retry_after::client),
+        Self::new("openai-python", openai::client),
+        Self::new("aws-adaptive", aws::client),
+        Self::new("governor", governor::client),
+        Self::OURS,
+    ];
 
     /// This crate, told nothing.
-    pub(crate) const OURS: Self = Self {
-        name: "ours",
-        client: ours::client,
-    };
+    pub(crate) const OURS: Self = Self::new("ours", ours::client);
+
+    const fn new(name: &'static str, client: fn(&World, Wire) -> Client) -> Self {
+        Self { name, client }
+    }
+}
+
+type Sent = Request<Full<Bytes>>;
+type Answered = Response<Full<Bytes>>;
+type Outcome = Result<Answered, Infallible>;
+
+/// The answer, if it is a refusal.
+fn refusal(outcome: &Outcome) -> Option<&Answered> {
+    let response = outcome.as_ref().ok();
+    response.filter(|response| !response.status().is_success())
+}
+
+fn status(response: Answered) -> StatusCode {
+    response.into_parts().0.status
 }

@@ -1,6 +1,6 @@
 //! The outcomes as a Markdown table.
 
-use crate::outcome::Outcome;
+use crate::outcome::{Finish, Outcome};
 
 const TITLES: [&str; 11] = [
     "server",
@@ -15,7 +15,7 @@ const TITLES: [&str; 11] = [
     "order kept",
     "CPU",
 ];
-const WIDTHS: [usize; 11] = [22, 22, 15, 10, 8, 8, 8, 8, 8, 10, 8];
+const WIDTHS: [usize; 11] = [25, 13, 16, 15, 8, 8, 9, 9, 9, 10, 8];
 
 pub(crate) fn print_head(workload: &str) {
     println!("\n### {workload}\n");
@@ -37,7 +37,11 @@ pub(crate) fn print_outcome(server: &str, strategy: &str, outcome: &Outcome) {
         server.to_owned(),
         strategy.to_owned(),
         format!("{succeeded} of {calls}"),
-        format!("{:.3}", outcome.time),
+        match outcome.finish() {
+            Finish::AllSucceeded => format!("{:.3}", outcome.time),
+            Finish::Starved => "starved".to_owned(),
+            Finish::OutOfRequests => "out of requests".to_owned(),
+        },
         format!("{:.3}", outcome.sent),
         format!("{:.3}", outcome.refusals),
         format!("{:.2} s", outcome.latency.median),

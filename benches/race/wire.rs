@@ -23,9 +23,20 @@ use crate::{
     world::{Server, Weather, World},
 };
 
-/// The number of a call, in the extensions of its requests.
+/// What belongs to a call, in the extensions of its requests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CallNumber(pub(crate) usize);
+pub(crate) struct Ticket {
+    /// The number of the call.
+    pub(crate) call: usize,
+    pub(crate) tokens: u32,
+}
+
+impl Ticket {
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        let ticket = request.extensions().get();
+        *ticket.expect("every request carries its ticket")
+    }
+}
 
 /// Clones are the same network.
 ///
@@ -92,8 +103,7 @@ impl<B> Service<Request<B>> for Wire {
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
-        let call = request.extensions().get::<CallNumber>();
-        let &CallNumber(call) = call.expect("every request carries the number of its call");
+        let Ticket { call, .. } = Ticket::of(&request);
         let attempt = self.lock().records.sent(call);
         let arrival = Instant::now() + self.weather.there(call, attempt);
         let (answered, answer) = oneshot::channel();

@@ -23,9 +23,33 @@ pub(crate) struct World {
     /// The tokens of a request, given its place among all, from 0 to 1.
     pub(crate) tokens: Tokens,
     pub(crate) stated: Stated,
+    /// Only those hear it who race to show what that is worth.
+    pub(crate) told: Told,
     /// Whether an ideal client must know that a place is free, for which it needs an answer: else
     /// it is as if it waited at the server's door.
     pub(crate) frees_by_answer: bool,
+}
+
+/// What a client may be told of the servers beforehand; nothing by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) requests: Option<Rate>,
+    pub(crate) tokens: Option<Rate>,
+    pub(crate) at_a_time: Option<usize>,
+}
+
+/// So many at once, and all of them again in so long a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) burst: u32,
+    pub(crate) per: Duration,
+}
+
+impl Rate {
+    /// The time for one of them.
+    pub(crate) fn interval(self) -> Duration {
+        self.per / self.burst
+    }
 }
 
 pub(crate) type Tokens = Box<dyn Fn(&mut Rng, f64) -> u32>;

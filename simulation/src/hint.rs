@@ -160,8 +160,13 @@ impl Hints {
         match fields {
             Fields::Structured => {
                 let policy = standings.iter().map(|s| {
-                    let (name, window) = (item(s.unit, is_one), whole_seconds(s.window));
-                    format!(r#""{name}";q={};w={window}"#, s.limit)
+                    let name = item(s.unit, is_one);
+                    let policy = format!(r#""{name}";q={}"#, s.limit);
+                    if s.window.subsec_nanos() > 0 {
+                        // The draft has no word for it.
+                        return policy;
+                    }
+                    format!("{policy};w={}", s.window.as_secs())
                 });
                 let left = standings.iter().map(|s| {
                     let (name, reset) = (item(s.unit, is_one), whole_seconds(reset(s)));

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     workload::{Pace, Patience, Workload},
-    world::{Latency, Server, Spread, Stated, World, mixed, normal},
+    world::{Latency, Server, Spread, Stated, Told, World, mixed, normal},
 };
 
 /// The share of callers that give up.
@@ -81,9 +81,15 @@ struct Drawn {
 impl Drawn {
     fn draw(rng: &mut Rng) -> Self {
         let rate = log_uniform(rng, 0.2, 500.0);
-        let burst = (rate * log_uniform(rng, 1.0, 50.0)).round().max(1.0) as u32;
+        let burst = whole(rate * log_uniform(rng, 1.0, 50.0));
         let service = log_uniform(rng, 0.01, 10.0);
         let kind = Kind::draw(rng);
+        let rate = if kind.has_length() {
+            // Nobody counts by anything but whole seconds, and no field could say so.
+            f64::from(burst) / (f64::from(burst) / rate).round().max(1.0)
+        } else {
+            rate
+        };
         let at_a_time = match kind {
             Kind::RateAndConcurrency => rate * service * log_uniform(rng, 0.7, 2.0),
             _ => rate * service,
@@ -135,6 +141,7 @@ impl Drawn {
                 _ => 0,
             }),
             stated: self.stated,
+            told: Told::default(),
             frees_by_answer: is_capped,
         }
     }
@@ -239,6 +246,15 @@ impl Drawn {
 }
 
 impl Kind {
+    /// Whether it counts by a span of time.
+    fn has_length(self) -> bool {
+        match self {
+            Self::Window | Self::Log => true,
+            Self::Tokens { are_windows, .. } => are_windows,
+            Self::Bucket | Self::Concurrency | Self::RateAndConcurrency => false,
+        }
+    }
+
     fn draw(rng: &mut Rng) -> Self {
         match rng.u8(..6) {
             0 => Self::Bucket,
@@ -318,8 +334,12 @@ impl fmt::Display for Drawn {
             self.service * 1_000.0
         )?;
         match self.retry_after {
-            Some(retry_after) => write!(f, "{retry_after:?}")?,
             None => write!(f, "no Retry-After")?,
+            Some(RetryAfter::Seconds(ratio)) => write!(f, "{ratio:.2} of Retry-After")?,
+            Some(RetryAfter::Millis(ratio)) => write!(f, "{ratio:.2} of retry-after-ms")?,
+            Some(RetryAfter::Both) => write!(f, "Retry-After and retry-after-ms")?,
+            Some(RetryAfter::Date) => write!(f, "Retry-After: a date")?,
+            Some(RetryAfter::Constant(seconds)) => write!(f, "always Retry-After: {seconds}")?,
         }
         if let Some(fields) = self.fields {
             write!(f, ", fields {fields:?} until {:?}", self.reset)?;
@@ -327,7 +347,7 @@ impl fmt::Display for Drawn {
         let keys: Vec<String> = self.keys.iter().map(|key| format!("{key:.2}")).collect();
         write!(
             f,
-            "; {} processes, keys {}",
+            "; processes: {}, keys: {}",
             self.processes,
             keys.join(" and ")
         )
