@@ -308,9 +308,14 @@ where
         Some(request)
     }
 
+    /// Whether it is this very request that the server does not want, for it serves others.
+    fn is_singled_out(&self) -> bool {
+        self.attempts > MAX_PROBES && self.caller.is_passed_over()
+    }
+
     fn decide(&self, status: StatusCode, signal: &Signal, heard_at: Instant) -> Decision {
         let episode = self.caller.episode();
-        let refusals = match self.caller.is_singled_out() {
+        let refusals = match self.is_singled_out() {
             true => episode.refusals.max(self.attempts),
             false => episode.refusals,
         };
@@ -340,7 +345,7 @@ where
         heard_at: Instant,
     ) -> bool {
         let is_its_own =
-            is_due_to_size(signal.limits(), self.caller.tokens()) || self.caller.is_singled_out();
+            is_due_to_size(signal.limits(), self.caller.tokens()) || self.is_singled_out();
         let pause = delay.filter(|_| !is_its_own);
         let refused = pause.map(|delay| Refused {
             until: after(heard_at, delay),

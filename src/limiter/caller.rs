@@ -201,9 +201,8 @@ impl Caller {
         })
     }
 
-    /// Whether others were served since this call was refused before: then it is this very request
-    /// that the server does not want.
-    pub(crate) fn is_singled_out(&self) -> bool {
+    /// Whether others were served since this call was refused before.
+    pub(crate) fn is_passed_over(&self) -> bool {
         self.refused_at
             .is_some_and(|at| self.gate.with(|state, _| state.quota.has_served_since(at)))
     }
