@@ -21,7 +21,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         let policy = Policy {
-            max_retries: 10,
+            max_retries: 20,
             max_delay: Duration::from_secs(300),
             backoff: Backoff::DEFAULT,
         };

@@ -114,8 +114,9 @@ impl Concurrency {
     }
 
     /// A request of this depth was refused, and is off the count; `again`: and so were others of the
-    /// same burst before. Whether the concurrency was the cause.
-    pub(super) fn refused(&mut self, depth: u32, again: bool) -> Suspicion {
+    /// same burst before. All have to wait `pause_ratio` times as long as an answer takes. Whether the
+    /// concurrency was the cause.
+    pub(super) fn refused(&mut self, depth: u32, again: bool, pause_ratio: f64) -> Suspicion {
         // Requests that were sent together overtake each other.
         let depth = depth.max(self.in_flight + 1);
         let Some(cap) = &mut self.cap else {
@@ -133,7 +134,7 @@ impl Concurrency {
             }
             return Suspicion::Possible;
         }
-        let suspicion = cap.refused(depth, self.in_flight);
+        let suspicion = cap.refused(depth, self.in_flight, pause_ratio);
         let is_refuted = suspicion == Suspicion::Refuted && cap.is_refuted();
         self.cap.take_if(|_| is_refuted);
         suspicion
@@ -209,7 +210,7 @@ impl Cap {
     }
 
     /// Whether the cap explains a refusal of this depth that leaves so many in flight.
-    fn refused(&mut self, depth: u32, in_flight: u32) -> Suspicion {
+    fn refused(&mut self, depth: u32, in_flight: u32, pause_ratio: f64) -> Suspicion {
         let (filled, before) = (self.filled, self.refused_at);
         self.filled = 0;
         self.beyond = 0;
@@ -229,11 +230,12 @@ impl Cap {
         if filled < share(self.size) {
             return Suspicion::Possible;
         }
-        if self.is_confirmed {
-            self.patience = self.patience.saturating_mul(2);
-        } else {
-            self.patience = self.size * 4;
-        }
+        // A try that is refused may cost a tenth of what is served between two.
+        let lost = f64::from(self.size) * pause_ratio * 10.0;
+        let patience = self
+            .patience
+            .saturating_mul(if self.is_confirmed { 2 } else { 1 });
+        self.patience = patience.max(self.size * 4).max(lost as u32);
         self.is_confirmed = true;
         self.unexplained = 0;
         Suspicion::Confirmed

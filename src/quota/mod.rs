@@ -301,7 +301,13 @@ impl Model {
         if !self.is_announced(now, sent.reserved.cost) {
             let suspicion = match self.rate.is_known() && self.rate.is_probing() {
                 true => Suspicion::Refuted,
-                false => self.concurrency.refused(sent.reserved.depth, again),
+                false => {
+                    let pause = refused.wait.unwrap_or_default().as_secs_f64();
+                    let answer = self.tempo.usual_answer().map(|usual| usual.as_secs_f64());
+                    let pause_ratio = answer.map_or(0.0, |answer| pause / answer.max(0.001));
+                    let depth = sent.reserved.depth;
+                    self.concurrency.refused(depth, again, pause_ratio)
+                }
             };
             if suspicion == Suspicion::Confirmed
                 && refused.wait.is_none()

@@ -24,11 +24,17 @@ const MEMORY: f64 = 100.0;
 const CHANGE: f64 = 0.25;
 const BLUR: f64 = 2.0;
 
+/// From fewer admissions than this no least rate is taken.
+const FEW: f64 = 8.0;
+
 /// Admissions from one probe to the next, while the rate is new or has fallen, and at most.
 const PATIENCE: f64 = 12.0;
 const UNCONFIRMED: f64 = 3.0;
 const MAX_PATIENCE: f64 = 200.0;
 const PATIENCE_GROWTH: f64 = 1.25;
+
+/// At most one in so many goes too early, all at once.
+const STEP: u64 = 10;
 
 /// A window of at least so many is used up at its beginning, and the refusal that tells its end is
 /// the cheapest clock. A smaller one is spread over its time.
@@ -75,6 +81,8 @@ struct Pace {
     /// How many go before they are due, and when that grows.
     extra: u64,
     grows_at: Instant,
+    /// Since the last pause.
+    admitted: u64,
     /// Whether the last pause was so long that the quota ran over.
     is_costly: bool,
     patience: f64,
@@ -377,6 +385,7 @@ impl Pace {
             block: Duration::ZERO,
             extra: 0,
             grows_at: now,
+            admitted: 0,
             is_costly: false,
             patience: PATIENCE.min(admitted),
             has_fallen: false,
@@ -423,14 +432,18 @@ impl Pace {
             nanoseconds((self.burst - 1.0).max(0.0) * self.interval),
         );
         self.due = after(self.due.max(earliest), self.requests(1));
+        self.admitted = admitted;
     }
 
+    /// Twice as many, but not so many at once that more than a share of what was admitted since the
+    /// pause could be refused.
     fn grown(&self) -> u64 {
-        if self.is_costly {
-            self.extra + (self.extra / 4).max(1)
+        let grown = if self.is_costly {
+            self.extra / 4
         } else {
-            (2 * self.extra).max(1)
-        }
+            self.extra
+        };
+        self.extra + grown.min(self.admitted / STEP).max(1)
     }
 
     fn give_back(&mut self) {
@@ -444,7 +457,9 @@ impl Pace {
         let expected = sample * admitted / self.interval;
         let off = (admitted - expected).abs();
         if is_least {
-            self.interval = self.interval.min(sample);
+            if admitted >= FEW {
+                self.interval = self.interval.min(sample);
+            }
         } else if off > BLUR && off > CHANGE * expected {
             self.has_fallen = sample > self.interval;
             let patience = if self.has_fallen {
@@ -459,7 +474,9 @@ impl Pace {
             let share = admitted / (admitted + self.weight);
             self.interval += (sample - self.interval) * share;
             self.weight = (self.weight + admitted).min(MEMORY);
-            if !self.has_fallen {
+            if self.patience < PATIENCE {
+                self.patience = (self.patience * 2.0).min(PATIENCE);
+            } else if !self.has_fallen {
                 self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
             }
         }

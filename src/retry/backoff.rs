@@ -37,11 +37,11 @@ impl Backoff {
         Ok(Self { initial, max })
     }
 
-    /// The same from another delay on, where something better is known to begin with.
+    /// The same from a shorter delay on, where it is known that it may suffice.
     pub(crate) fn from(&self, initial: Duration) -> Self {
         Self {
-            initial,
-            max: self.max.max(initial),
+            initial: initial.min(self.initial),
+            max: self.max,
         }
     }
 

@@ -95,7 +95,7 @@ impl Policy {
     fn delay(&self, refusal: &Refusal<'_>) -> Duration {
         let backoff = |refusals| {
             let backoff = match refusal.interval {
-                Some(interval) => self.backoff.from(interval),
+                Some(interval) => self.backoff.from(interval.max(SHORTEST)),
                 None => self.backoff,
             };
             let delay = backoff.delay(refusals, refusal.random_ratio);
@@ -110,6 +110,9 @@ impl Policy {
         }
     }
 }
+
+/// A backoff begins at this at the least: ten retries then outlast some seconds.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Whether a request may be sent again after this refusal without doing its work twice.
 ///
