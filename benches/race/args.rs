@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{num::NonZeroUsize, ops::RangeInclusive, str::FromStr, thread};
+use std::{num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, str::FromStr, thread};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -17,6 +17,7 @@ Usage: cargo bench --bench race -- [OPTIONS]
                      governor or ours; may be repeated
   --seeds FIRST-LAST the medians over these seeds are shown
                      [default: 1-5 for ours, 1 for the others]
+  --plot FILE.svg    draws the outcomes of the workload at-once
   --random N         races through N random worlds instead; if no strategy is
                      named, with ours alone
   --seed S           the random worlds of this seed [default: 1]
@@ -32,6 +33,7 @@ pub(crate) struct Args {
     workloads: Vec<Pace>,
     strategies: Vec<String>,
     seeds: Option<RangeInclusive<u64>>,
+    pub(crate) plot: Option<PathBuf>,
     pub(crate) random: Option<usize>,
     pub(crate) seed: u64,
     pub(crate) world: Option<usize>,
@@ -46,6 +48,7 @@ impl Args {
             workloads: Vec::new(),
             strategies: Vec::new(),
             seeds: None,
+            plot: None,
             random: None,
             seed: 1,
             world: None,
@@ -63,6 +66,7 @@ impl Args {
                     args.strategies.push(parser.value()?.parse_with(strategy)?);
                 }
                 Arg::Long("seeds") => args.seeds = Some(parser.value()?.parse_with(seeds)?),
+                Arg::Long("plot") => args.plot = Some(parser.value()?.into()),
                 Arg::Long("random") => args.random = Some(parser.value()?.parse()?),
                 Arg::Long("seed") => args.seed = parser.value()?.parse()?,
                 Arg::Long("world") => args.world = Some(parser.value()?.parse()?),

@@ -11,6 +11,7 @@ mod named;
 mod oracle;
 mod outcome;
 mod parallel;
+mod plot;
 mod random;
 mod records;
 mod run;
@@ -20,26 +21,17 @@ mod wire;
 mod workload;
 mod world;
 
-use std::{ops::RangeInclusive, process::ExitCode, sync::Arc};
+use std::{error::Error, ops::RangeInclusive, process::ExitCode, sync::Arc};
 
 use args::Args;
 use outcome::Outcome;
 use strategy::Strategy;
+use table::Row;
 use workload::{Pace, Workload};
 
 fn main() -> ExitCode {
-    match Args::parse() {
-        Ok(Some(args)) => {
-            match args.random {
-                Some(worlds) => random::race(&args, worlds),
-                None => race(&args),
-            }
-            ExitCode::SUCCESS
-        }
-        Ok(None) => {
-            print!("{}", args::HELP);
-            ExitCode::SUCCESS
-        }
+    match Args::parse().map_err(Box::from).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}\n\n{}", args::HELP);
             ExitCode::FAILURE
@@ -47,7 +39,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// One row of a table.
+fn run(args: Option<Args>) -> Result<(), Box<dyn Error>> {
+    let Some(args) = args else {
+        print!("{}", args::HELP);
+        return Ok(());
+    };
+    match args.random {
+        Some(worlds) => {
+            random::race(&args, worlds);
+            Ok(())
+        }
+        None => race(&args),
+    }
+}
+
+/// What becomes one row of a table.
 struct Entry {
     pace: Pace,
     /// The place of the server among all.
@@ -57,17 +63,27 @@ struct Entry {
 }
 
 /// Against the named servers.
-fn race(args: &Args) {
+fn race(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut head = None;
-    let done = |entry: &Entry, (name, outcome): (String, Outcome)| {
+    let mut at_once = Vec::new();
+    let done = |entry: &Entry, row: Row| {
         if head.replace(entry.pace) != Some(entry.pace) {
             table::print_head(&entry.pace.name());
         }
-        let server = format!("{} {name}", entry.server + 1);
-        table::print_outcome(&server, entry.strategy.name, &outcome);
+        table::print_row(&row);
+        if entry.pace == Pace::AtOnce {
+            at_once.push(row);
+        }
     };
     let entries = entries(args);
     parallel::in_order(args.threads(), &entries, |entry| median(entry, args), done);
+    if !at_once.is_empty() {
+        table::print_summary(&at_once);
+    }
+    match &args.plot {
+        Some(file) => Ok(plot::draw(file, &at_once)?),
+        None => Ok(()),
+    }
 }
 
 fn entries(args: &Args) -> Vec<Entry> {
@@ -92,8 +108,8 @@ fn entries(args: &Args) -> Vec<Entry> {
     entries
 }
 
-/// The name of the server, and the median outcome of all seeds.
-fn median(entry: &Entry, args: &Args) -> (String, Outcome) {
+/// The median outcome of all seeds.
+fn median(entry: &Entry, args: &Args) -> Row {
     let world = named::worlds().swap_remove(entry.server);
     let outcomes = entry.seeds.clone().map(|seed| {
         let workload = Arc::new(Workload::new(&world, entry.pace, seed));
@@ -101,6 +117,9 @@ fn median(entry: &Entry, args: &Args) -> (String, Outcome) {
         let strategy = &entry.strategy;
         run::run(&world, &workload, strategy, seed, ideal, args.is_traced)
     });
-    let outcome = Outcome::median(&outcomes.collect::<Vec<_>>());
-    (world.name, outcome)
+    Row {
+        server: format!("{} {}", entry.server + 1, world.name),
+        strategy: entry.strategy.name,
+        outcome: Outcome::median(&outcomes.collect::<Vec<_>>()),
+    }
 }

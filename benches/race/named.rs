@@ -42,7 +42,7 @@ pub(crate) fn worlds() -> Vec<World> {
         world("sliding log, no hints", rate(60, 10), NOTHING, |_| {
             SlidingLog::new(60, seconds(10))
         }),
-        concurrency(),
+        concurrency(NOTHING),
         shared_window(),
         world("outage", BUCKET, SECONDS, |now| {
             let (begin, end) = (now + seconds(20), now + seconds(50));
@@ -96,15 +96,16 @@ fn openai() -> World {
     }
 }
 
-/// Nobody can know when one of the ten places becomes free.
-fn concurrency() -> World {
+/// Nobody can know when one of the ten places becomes free; some servers say `Retry-After: 1`
+/// nevertheless.
+fn concurrency(hints: Hints) -> World {
     World {
         service: Spread::Uniform(millis(200), millis(800)),
         told: Told {
             at_a_time: Some(10),
             ..Told::default()
         },
-        ..world("concurrency limit", rate(20, 1), NOTHING, |_| {
+        ..world("concurrency limit", rate(20, 1), hints, |_| {
             Concurrency::new(10)
         })
     }

@@ -1,5 +1,7 @@
 //! Races in random worlds: what was tuned on a few servers shall hold in all.
 
+mod build;
+mod describe;
 mod draw;
 
 use std::sync::Arc;
@@ -37,8 +39,8 @@ pub(crate) fn race(args: &Args, worlds: usize) {
 }
 
 fn one(args: &Args, strategy: &Strategy, number: usize) -> Raced {
-    let (world, workload) = draw::world(args.seed, number);
-    let seed = draw::seed(args.seed, number);
+    let (world, workload) = build::world(args.seed, number);
+    let seed = build::seed(args.seed, number);
     let ideal = oracle::ideal(&world, &workload, seed);
     let workload = Arc::new(workload);
     let outcome = run::run(&world, &workload, strategy, seed, ideal, args.is_traced);

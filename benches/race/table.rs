@@ -2,6 +2,13 @@
 
 use crate::outcome::{Finish, Outcome};
 
+/// How one strategy fared against one server.
+pub(crate) struct Row {
+    pub(crate) server: String,
+    pub(crate) strategy: &'static str,
+    pub(crate) outcome: Outcome,
+}
+
 const TITLES: [&str; 11] = [
     "server",
     "strategy",
@@ -19,24 +26,22 @@ const WIDTHS: [usize; 11] = [25, 13, 16, 15, 8, 8, 9, 9, 9, 10, 8];
 
 pub(crate) fn print_head(workload: &str) {
     println!("\n### {workload}\n");
-    print_row(&TITLES.map(str::to_owned));
+    print_cells(&TITLES.map(str::to_owned));
     let rules = WIDTHS.map(|width| "-".repeat(width - 1) + ":");
     let [mut server, mut strategy, ..] = rules.clone();
     for rule in [&mut server, &mut strategy] {
         *rule = rule.replace(':', "-");
     }
     let [_, _, rest @ ..] = rules;
-    print_row(&[&[server, strategy], &rest[..]].concat());
+    print_cells(&[&[server, strategy], &rest[..]].concat());
 }
 
-pub(crate) fn print_outcome(server: &str, strategy: &str, outcome: &Outcome) {
-    let Outcome {
-        calls, succeeded, ..
-    } = outcome;
-    print_row(&[
-        server.to_owned(),
-        strategy.to_owned(),
-        format!("{succeeded} of {calls}"),
+pub(crate) fn print_row(row: &Row) {
+    let outcome = &row.outcome;
+    print_cells(&[
+        row.server.clone(),
+        row.strategy.to_owned(),
+        format!("{} of {}", outcome.succeeded, outcome.calls),
         match outcome.finish() {
             Finish::AllSucceeded => format!("{:.3}", outcome.time),
             Finish::Starved => "starved".to_owned(),
@@ -52,7 +57,34 @@ pub(crate) fn print_outcome(server: &str, strategy: &str, outcome: &Outcome) {
     ]);
 }
 
-fn print_row(cells: &[String]) {
+/// A line for each server: time over ideal and sent per success, of all who raced.
+pub(crate) fn print_summary(rows: &[Row]) {
+    println!("\nTime over ideal / sent per success:\n");
+    let servers: Vec<&[Row]> = rows
+        .chunk_by(|one, next| one.server == next.server)
+        .collect();
+    let strategies: Vec<&str> = servers
+        .first()
+        .into_iter()
+        .flat_map(|rows| rows.iter().map(|row| row.strategy))
+        .collect();
+    println!("| server | {} |", strategies.join(" | "));
+    println!("| --- |{}", " --- |".repeat(strategies.len()));
+    for rows in servers {
+        let cells: Vec<String> = rows.iter().map(|row| summary(&row.outcome)).collect();
+        println!("| {} | {} |", rows[0].server, cells.join(" | "));
+    }
+}
+
+fn summary(outcome: &Outcome) -> String {
+    match outcome.finish() {
+        Finish::AllSucceeded => format!("{:.3} / {:.2}", outcome.time, outcome.sent),
+        Finish::Starved => format!("{} starved", outcome.starved()),
+        Finish::OutOfRequests => "out of requests".to_owned(),
+    }
+}
+
+fn print_cells(cells: &[String]) {
     let padded = cells
         .iter()
         .zip(WIDTHS)

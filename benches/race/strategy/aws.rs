@@ -20,21 +20,23 @@ mod limiter;
 use limiter::Limiter;
 
 pub(crate) fn client(_: &World, wire: Wire) -> Client {
-    let limiter = Arc::new(Mutex::new(Limiter::new(Instant::now())));
+    let limiter = Arc::new(Mutex::new(Limiter::default()));
     let queue = Arc::new(Mutex::new(()));
+    let began = Instant::now();
+    let now = move || began.elapsed().as_secs_f64();
     let limited = service_fn(move |request: Sent| {
         let (limiter, queue, wire) = (Arc::clone(&limiter), Arc::clone(&queue), wire.clone());
         async move {
             let turn = queue.lock().await;
             loop {
-                let wait = limiter.lock().await.acquire(Instant::now());
+                let wait = limiter.lock().await.acquire(now());
                 let Err(wait) = wait else { break };
                 sleep(wait).await;
             }
             drop(turn);
             let outcome = wire.oneshot(request).await;
             let mut limiter = limiter.lock().await;
-            limiter.answered(refusal(&outcome).is_some(), Instant::now());
+            limiter.answered(refusal(&outcome).is_some(), now());
             outcome
         }
     });

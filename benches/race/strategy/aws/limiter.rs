@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 /// What a throttled rate is multiplied with.
 const BETA: f64 = 0.7;
 /// How fast the rate grows again, as a share per second cubed.
@@ -15,9 +13,9 @@ const INTERVAL: f64 = 0.5;
 const MIN_RATE: f64 = 0.5;
 const MIN_CAPACITY: f64 = 1.0;
 
-/// All times in seconds since it began, all rates in requests per second.
+/// All times in seconds since the first request, all rates in requests per second.
+#[derive(Default)]
 pub(super) struct Limiter {
-    began: Instant,
     /// From the first throttling on.
     is_enabled: bool,
     rate: f64,
@@ -33,28 +31,12 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            began: now,
-            is_enabled: false,
-            rate: 0.0,
-            capacity: 0.0,
-            level: 0.0,
-            filled_at: 0.0,
-            measured_rate: 0.0,
-            measured_at: 0.0,
-            answers: 0.0,
-            max_rate: 0.0,
-            throttled_at: 0.0,
-        }
-    }
-
     /// Takes a token, or says how long to wait for one: at least the millisecond of tokio's timers.
-    pub(super) fn acquire(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(super) fn acquire(&mut self, now: f64) -> Result<(), Duration> {
         if !self.is_enabled {
             return Ok(());
         }
-        self.fill(self.seconds(now));
+        self.fill(now);
         if self.level < 1.0 {
             let wait = Duration::from_secs_f64((1.0 - self.level) / self.rate);
             return Err(wait.max(Duration::from_millis(1)));
@@ -63,8 +45,7 @@ impl Limiter {
         Ok(())
     }
 
-    pub(super) fn answered(&mut self, is_throttled: bool, now: Instant) {
-        let now = self.seconds(now);
+    pub(super) fn answered(&mut self, is_throttled: bool, now: f64) {
         self.measure(now);
         let rate = if is_throttled {
             let limited = if self.is_enabled { self.rate } else { f64::MAX };
@@ -97,9 +78,5 @@ impl Limiter {
     fn fill(&mut self, now: f64) {
         self.level = (self.level + (now - self.filled_at) * self.rate).min(self.capacity);
         self.filled_at = now;
-    }
-
-    fn seconds(&self, now: Instant) -> f64 {
-        now.saturating_duration_since(self.began).as_secs_f64()
     }
 }
