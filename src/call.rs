@@ -77,7 +77,7 @@ where
         let unset = RequestOptions::new();
         let options = head.extensions.get::<RequestOptions>().unwrap_or(&unset);
         let partition = options.partition.as_ref();
-        let gate = limiter.gate(&head, &body, partition, config.partition_by.as_ref());
+        let gate = limiter.gate(&head, &body, partition, config);
         let max_retries = options.max_retries.unwrap_or(config.policy.max_retries);
         let policy = Policy {
             max_retries,
@@ -328,9 +328,9 @@ where
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),
             is_repeatable: retry::is_repeatable(status, &self.head.method, &self.head.headers),
-            is_oversized: self
-                .tokens
-                .is_some_and(|tokens| exceeds_limit(signal.limits(), tokens)),
+            is_oversized: self.tokens.is_some_and(|tokens| {
+                episode.exceeds_declared || exceeds_limit(signal.limits(), tokens)
+            }),
             time_left: self.deadline.map(time_left),
         })
     }

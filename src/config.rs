@@ -2,6 +2,7 @@
 
 use crate::{
     partition::PartitionBy,
+    quota::Quota,
     retry::{Backoff, Policy},
 };
 use std::{fmt, time::Duration};
@@ -16,6 +17,7 @@ pub(crate) struct Config {
     pub(crate) max_replay: usize,
     pub(crate) read_success_bodies: bool,
     pub(crate) partition_by: Option<PartitionBy>,
+    pub(crate) quotas: Vec<Quota>,
 }
 
 impl Default for Config {
@@ -33,6 +35,7 @@ impl Default for Config {
             max_replay: 1024 * 1024,
             read_success_bodies: false,
             partition_by: None,
+            quotas: Vec::new(),
         }
     }
 }
@@ -46,6 +49,7 @@ impl fmt::Debug for Config {
             .field("max_waiting", &self.max_waiting)
             .field("max_replay", &self.max_replay)
             .field("read_success_bodies", &self.read_success_bodies)
+            .field("quotas", &self.quotas)
             .finish_non_exhaustive()
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     error::ConfigError,
     limiter::Limiter,
     partition::{Partition, Request},
+    quota::Quota,
     retry::Backoff,
     service::RateLimitRetry,
 };
@@ -142,6 +143,15 @@ impl<M> RateLimitRetryLayer<M> {
     /// its body, within those bounds.
     pub fn read_success_bodies(self, read: bool) -> Self {
         self.with(|config| config.read_success_bodies = read)
+    }
+
+    /// A limit that the server is known to have: it is kept from the first request on. Each use adds
+    /// one, each partition has an account of its own of each, and the strictest holds.
+    ///
+    /// Default: none; what the server says is all that is known of it. A partition keeps the quotas
+    /// of the layer by which it was first met: declare them before the layer is cloned.
+    pub fn quota(self, quota: Quota) -> Self {
+        self.with(|config| config.quotas.push(quota))
     }
 
     /// Which quota a request counts against.

@@ -51,6 +51,7 @@
 //!   more, after another 100 ms four more, and so on.
 //! - Where answers announce a bucket (a limit, what remains, and the time until it is full again, as
 //!   [OpenAI] has it), a request goes when what it costs has flowed in.
+//! - Where the program declares a [`Quota`], it is kept from the first request on.
 //!
 //! # Placement
 //!
@@ -89,6 +90,7 @@ pub use future::ResponseFuture;
 pub use layer::RateLimitRetryLayer;
 pub use options::RequestOptions;
 pub use partition::Partition;
+pub use quota::Quota;
 pub use report::{Attempt, RetryReport, StopReason};
 pub use service::RateLimitRetry;
 

@@ -63,7 +63,8 @@ impl RequestOptions {
     ///
     /// The default is an estimate: a quarter of the body's bytes, or `max_tokens`,
     /// `max_completion_tokens` or `max_output_tokens` of a JSON body if one of those is larger and
-    /// the server is known to count tokens. A body that is a stream counts as none.
+    /// tokens are known to count, as the server announces or a [`Quota`](crate::Quota) declares. A
+    /// body that is a stream counts as none.
     pub fn tokens(self, tokens: u64) -> Self {
         Self {
             tokens: Some(tokens),

@@ -76,6 +76,8 @@ pub(crate) struct Episode {
     pub(crate) interval: Option<Duration>,
     /// From 0.0 to 1.0.
     pub(crate) random_ratio: f64,
+    /// Whether the request is larger than a whole limit that the user declared.
+    pub(crate) exceeds_declared: bool,
 }
 
 impl Caller {
@@ -217,6 +219,7 @@ impl Caller {
             refusals: state.quota.refusals_with(sent_at),
             interval: state.quota.learned_interval(),
             random_ratio: state.rng.f64(),
+            exceeds_declared: state.quota.exceeds_declared(self.claim.cost),
         })
     }
 
@@ -241,8 +244,7 @@ impl Caller {
         if matches!(phase, Phase::Idle | Phase::TurnedAway(_)) {
             return;
         }
-        let ticket = self.claim.ticket;
-        let now = Instant::now();
+        let (ticket, now) = (self.claim.ticket, Instant::now());
         self.gate.learn(now, |state, wakers| match phase {
             Phase::Idle | Phase::TurnedAway(_) => {}
             Phase::Waiting { resting } => state.leave(ticket, resting, wakers),
@@ -250,8 +252,8 @@ impl Caller {
             Phase::InFlight { sent } => state.quota.abandoned(sent),
             Phase::Reading { sent, until } => {
                 state.quota.understood(until);
-                let wait = None;
-                state.quota.refused(now, sent, Refused { until, wait });
+                let refused = Refused { until, wait: None };
+                state.quota.refused(now, sent, refused);
             }
         });
     }
@@ -344,7 +346,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let gate = Arc::new(Gate::new(Partition::new("test")));
+            let gate = Arc::new(Gate::new(Partition::new("test"), &[]));
             Self {
                 gate,
                 callers: Vec::new(),

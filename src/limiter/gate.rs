@@ -1,7 +1,7 @@
 //! One partition: the lock around its state, and the waking that is done without it.
 
 use super::{queue::Wakers, state::State};
-use crate::partition::Partition;
+use crate::{partition::Partition, quota::Quota};
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -18,11 +18,12 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(partition: Partition) -> Self {
+    pub(super) fn new(partition: Partition, quotas: &[Quota]) -> Self {
+        let state = State::new(quotas);
         Self {
             partition,
-            counts_tokens: AtomicBool::new(false),
-            state: Mutex::new(State::new()),
+            counts_tokens: AtomicBool::new(state.quota.counts_tokens()),
+            state: Mutex::new(state),
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) use gate::Gate;
 
 use crate::{
     body::Replayer,
+    config::Config,
     partition::{self, Keyed, Partition, PartitionBy, PartitionKey},
 };
 use http::request::Parts;
@@ -43,29 +44,29 @@ impl Limiter {
         head: &Parts,
         body: &Replayer<B>,
         partition: Option<&Partition>,
-        partition_by: Option<&PartitionBy>,
+        config: &Config,
     ) -> Arc<Gate> {
         let by_function = |partition_by: &PartitionBy| {
             let body = body.known_bytes();
             partition_by(&partition::Request::new(head, body.as_ref(), &self.keyed))
         };
+        let partition_by = config.partition_by.as_ref();
         let named = partition.cloned().or_else(|| partition_by.map(by_function));
+        let new = |partition| Gate::new(partition, &config.quotas);
         match named {
-            Some(named) => self.get_or_insert(self.keyed.key(&named), || named),
+            Some(named) => self.get_or_insert(self.keyed.key(&named), || new(named)),
             None => self.get_or_insert(self.keyed.default_key(head), || {
-                partition::label(head, &self.keyed)
+                new(partition::label(head, &self.keyed))
             }),
         }
     }
 
-    /// `label` is asked for only where the partition is new.
-    fn get_or_insert(&self, key: PartitionKey, label: impl FnOnce() -> Partition) -> Arc<Gate> {
+    /// `new` is called only where the partition is new.
+    fn get_or_insert(&self, key: PartitionKey, new: impl FnOnce() -> Gate) -> Arc<Gate> {
         // Nothing that can panic runs under this lock but the allocator; a table is whole after any
         // of its steps.
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = gates
-            .entry(key)
-            .or_insert_with(|| Arc::new(Gate::new(label())));
+        let gate = gates.entry(key).or_insert_with(|| Arc::new(new()));
         Arc::clone(gate)
     }
 }

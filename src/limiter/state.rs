@@ -5,7 +5,7 @@ use super::{
     queue::{GRACE, Queue, Ticket, Wakers},
 };
 use crate::{
-    quota::{Admit, Cost, Model, Sent, after},
+    quota::{Admit, Cost, Model, Quota, Sent, after},
     report::StopReason,
 };
 use std::{task::Waker, time::Duration};
@@ -48,9 +48,9 @@ pub(super) enum Look {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(quotas: &[Quota]) -> Self {
         Self {
-            quota: Model::default(),
+            quota: Model::new(quotas),
             queue: Queue::default(),
             rng: fastrand::Rng::new(),
             began: Instant::now(),
@@ -70,7 +70,8 @@ impl State {
     pub(super) fn arrive(&mut self, claim: &Claim, now: Instant, wakers: &mut Wakers) -> Arrival {
         self.advance(now, wakers);
         if self.admits(claim, now) {
-            return Arrival::Sent(self.quota.reserve(now, claim.cost, false).sent(now));
+            let reserved = self.quota.reserve(now, claim.cost, false);
+            return Arrival::Sent(self.quota.sent(reserved, now));
         }
         // One with a head start passes some of those who wait; how many is not worth counting.
         let last = self.queue.is_last(claim.ticket);
@@ -148,11 +149,12 @@ impl State {
                 admits.then(|| self.quota.reserve(now, claim.cost, true))
             }
         };
-        if reserved.is_none() {
+        let sent = reserved.map(|reserved| self.quota.sent(reserved, now));
+        if sent.is_none() {
             self.queue.insert(claim.ticket, claim.waiter());
         }
         self.advance(now, wakers);
-        reserved.map(|reserved| reserved.sent(now))
+        sent
     }
 
     /// A call that waits or is admitted goes away.

@@ -83,6 +83,14 @@ pub(super) enum Unit {
 }
 
 impl Unit {
+    /// What it is called in the plural.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+        }
+    }
+
     /// By its name: `tokens`, `input-tokens`, `tokens-minute`, `tokens_usage_based` count tokens,
     /// all others requests.
     pub(super) fn of(dimension: &str) -> Self {

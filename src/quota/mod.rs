@@ -7,10 +7,12 @@
 //! - [`Pause`]: a refusal closed the partition until an instant; behind it the door opens by
 //!   degrees.
 //! - [`Bucket`]: an answer announced a limit, what remains of it, and when it will be full again.
+//! - [`Declared`]: the user said what the limits are.
 
 mod bucket;
 mod concurrency;
 mod cost;
+mod declared;
 mod ledger;
 mod level;
 mod opening;
@@ -21,6 +23,7 @@ mod tempo;
 use crate::signal::RateLimit;
 use bucket::Bucket;
 use concurrency::{Concurrency, Suspicion};
+use declared::Declared;
 use ledger::{Ledger, Span};
 use opening::{Opening, Step};
 use pause::{Pause, Release};
@@ -31,6 +34,7 @@ use tokio::time::Instant;
 
 use cost::Unit;
 pub(crate) use cost::{Cost, exceeds_limit, is_due_to_size};
+pub use declared::Quota;
 
 /// Servers name two or three dimensions; a hostile one must not make us keep any number of them.
 const MAX_DIMENSIONS: usize = 8;
@@ -70,17 +74,20 @@ pub(crate) enum Hold {
     Rate,
     /// The number in flight that refusals have taught.
     Concurrency,
+    /// A quota that the user declared, of what is here named, has too little left.
+    Declared(&'static str),
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pause => "pause",
-            Self::Dimension(name) => name,
-            Self::Opening => "opening",
-            Self::Rate => "rate",
-            Self::Concurrency => "concurrency",
-        })
+        match self {
+            Self::Pause => f.write_str("pause"),
+            Self::Dimension(name) => f.write_str(name),
+            Self::Declared(unit) => write!(f, "declared {unit}"),
+            Self::Opening => f.write_str("opening"),
+            Self::Rate => f.write_str("rate"),
+            Self::Concurrency => f.write_str("concurrency"),
+        }
     }
 }
 
@@ -93,6 +100,7 @@ pub(crate) struct Model {
     rate: Rate,
     concurrency: Concurrency,
     buckets: Vec<Bucket>,
+    declared: Declared,
     ledger: Ledger,
     /// When the youngest request was sent that was served.
     served_at: Option<Instant>,
@@ -101,6 +109,7 @@ pub(crate) struct Model {
 /// What was taken out of the quota for an admission, so that it can be put back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserved {
+    at: Instant,
     cost: Cost,
     rates: u32,
     span: Span,
@@ -126,17 +135,15 @@ pub(crate) struct Refused {
     pub(crate) wait: Option<Duration>,
 }
 
-impl Reserved {
-    /// The admission is used now.
-    pub(crate) fn sent(self, now: Instant) -> Sent {
-        Sent {
-            at: now,
-            reserved: self,
+impl Model {
+    /// Nothing is known but what the user has declared.
+    pub(crate) fn new(quotas: &[Quota]) -> Self {
+        Self {
+            declared: Declared::new(quotas),
+            ..Self::default()
         }
     }
-}
 
-impl Model {
     /// Time has passed. To be called before the model is asked.
     pub(crate) fn pass(&mut self, now: Instant) {
         let refusal_time = self.tempo.refusal_time();
@@ -198,7 +205,12 @@ impl Model {
 
     /// Whether a dimension is known that counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
-        self.buckets.iter().any(|b| b.unit() == Unit::Tokens)
+        self.buckets.iter().any(|b| b.unit() == Unit::Tokens) || self.declared.counts_tokens()
+    }
+
+    /// Whether such a request is larger than a whole limit that the user declared.
+    pub(crate) fn exceeds_declared(&self, cost: Cost) -> bool {
+        self.declared.is_exceeded_by(cost)
     }
 
     /// Whether nothing is admitted and nothing is being read.
@@ -213,7 +225,9 @@ impl Model {
         let span = self.ledger.admitted(now, cost);
         self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
         let waited = waited && !self.concurrency.is_full();
+        self.declared.reserve(now, cost);
         Reserved {
+            at: now,
             cost,
             rates: self.rates(),
             span,
@@ -229,6 +243,12 @@ impl Model {
         self.paused_until(now).is_none() && self.pause.is_current(reserved.release)
     }
 
+    /// The admission is used now, which may be somewhat later than it was given.
+    pub(crate) fn sent(&mut self, reserved: Reserved, now: Instant) -> Sent {
+        self.declared.sent(reserved.at, now, reserved.cost);
+        Sent { at: now, reserved }
+    }
+
     /// Puts back what was taken for an admission that was not used. Where a rate or a limit has
     /// changed since, it is no longer known how much that was.
     pub(crate) fn give_back(&mut self, reserved: Reserved) {
@@ -240,6 +260,7 @@ impl Model {
         self.opening.failed(reserved.step);
         self.rate.give_back(reserved.turn);
         self.concurrency.give_back();
+        self.declared.give_back(reserved.at, reserved.cost);
     }
 
     /// The request will not be heard of again: dropped, or failed without an answer.
@@ -255,6 +276,7 @@ impl Model {
     /// An answer announced what is left.
     pub(crate) fn announced(&mut self, now: Instant, sent: Sent, limits: &[RateLimit]) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
+        self.declared.answered(now, sent.at);
         let uncounted = self.ledger.uncounted(sent.reserved.span);
         for announced in limits.iter().filter(|l| l.refills_continuously()) {
             let known = self
@@ -322,6 +344,7 @@ impl Model {
                 admitted = self.rate.refused(sent.reserved.turn, sent.at, refused.wait);
             }
         }
+        self.declared.refused(now, sent.at, refused.until);
         let is_new = self.pause.refused(sent.at, refused.until);
         if is_new {
             self.opening.refused(None);
@@ -358,13 +381,16 @@ impl Model {
             buckets.map(move |b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
         // Of two that name the same instant the first is the reason: a pause is what people look
         // for.
-        pause.into_iter().chain(buckets)
+        let declared = self.declared.opens_at(now, ahead, cost);
+        pause.into_iter().chain(buckets).chain(declared)
     }
 
     /// What only refusals have taught.
     fn learned(&self, now: Instant, ahead: u64) -> impl Iterator<Item = (Instant, Hold)> {
         let opening = self.opening.opens_at(self.tempo.refusal_time());
-        let opening = opening.map(|at| (at, Hold::Opening));
+        // Who was told the limits need not try them.
+        let is_told = !self.declared.is_empty() && !self.opening.has_paused();
+        let opening = opening.filter(|_| !is_told).map(|at| (at, Hold::Opening));
         let rate = self.rate.opens_at(ahead).map(|at| (at, Hold::Rate));
         let is_full = !self.concurrency.is_open() && !self.opening.is_at_pause();
         let cap = is_full.then(|| {

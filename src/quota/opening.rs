@@ -38,8 +38,6 @@ pub(super) struct Opening {
     /// Admissions since the beginning, or since the last refusal.
     admitted: u64,
     aim: Aim,
-    /// Counts the refusals: what was admitted before the last one tells nothing more.
-    round: u32,
     /// Of the first of `recent`.
     number: u64,
 }
@@ -65,7 +63,6 @@ struct Recent {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     number: u64,
-    round: u32,
 }
 
 impl Default for Opening {
@@ -76,7 +73,6 @@ impl Default for Opening {
             is_used: false,
             admitted: 0,
             aim: Aim::Unknown(FIRST),
-            round: 0,
             number: 0,
         }
     }
@@ -85,7 +81,12 @@ impl Default for Opening {
 impl Opening {
     /// Whether nobody has gone since a pause.
     pub(super) fn is_at_pause(&self) -> bool {
-        self.admitted == 0 && !matches!(self.aim, Aim::Unknown(_))
+        self.admitted == 0 && self.has_paused()
+    }
+
+    /// Whether there has been a pause.
+    pub(super) fn has_paused(&self) -> bool {
+        !matches!(self.aim, Aim::Unknown(_))
     }
 
     /// How many have proved to be admitted since the last refusal.
@@ -120,7 +121,6 @@ impl Opening {
     pub(super) fn reserve(&mut self, now: Instant) -> Step {
         let step = Step {
             number: self.number + self.recent.len() as u64,
-            round: self.round,
         };
         self.recent.push_back(Recent {
             at: now,
@@ -159,7 +159,6 @@ impl Opening {
     pub(super) fn refused(&mut self, admitted: Option<u64>) {
         *self = Self {
             aim: admitted.map_or(Aim::Open, Aim::Expected),
-            round: self.round.wrapping_add(1),
             number: self.number + self.recent.len() as u64,
             ..Self::default()
         };
