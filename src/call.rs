@@ -368,6 +368,7 @@ where
         if answered_by_us(&response) {
             self.caller.leave();
         } else {
+            let charged = self.caller.charged();
             let served = !response.status().is_server_error();
             let lesson = if served {
                 Lesson::Served
@@ -375,6 +376,9 @@ where
                 Lesson::Nothing
             };
             self.caller.answered(heard_at, signal.limits(), lesson);
+            if let Some(charged) = charged {
+                response.extensions_mut().insert(charged);
+            }
         }
         self.body.release();
         if self.attempts > 1 || !self.waited.is_zero() {
@@ -396,7 +400,8 @@ where
     }
 
     fn report(&self) -> RetryReport {
-        RetryReport::new(self.attempts, self.waited)
+        let partition = self.caller.gate().partition().clone();
+        RetryReport::new(partition, self.attempts, self.waited)
     }
 
     /// The call is no longer held back.

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     error::ConfigError,
     limiter::Limiter,
+    limits::Limits,
     partition::{Partition, Request},
     quota::Quota,
     retry::Backoff,
@@ -162,6 +163,12 @@ impl<M> RateLimitRetryLayer<M> {
         partition: impl Fn(&Request<'_>) -> Partition + Send + Sync + 'static,
     ) -> Self {
         self.with(|config| config.partition_by = Some(Arc::new(partition)))
+    }
+
+    /// A handle by which the program tells what it knows of its limits, while the layer is in use.
+    /// It belongs to the state that the layer, its clones and their services share.
+    pub fn limits(&self) -> Limits {
+        Limits::new(Arc::clone(&self.limiter))
     }
 
     /// Turns the body of each attempt into the type that the inner service takes, for services that

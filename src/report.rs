@@ -1,5 +1,6 @@
 //! What happened to a call, in the extensions of its response.
 
+use crate::partition::Partition;
 use std::{fmt, time::Duration};
 
 /// What happened to a call: in the extensions of every response that was waited for, retried or
@@ -20,6 +21,7 @@ use std::{fmt, time::Duration};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryReport {
+    partition: Partition,
     attempts: u32,
     waited: Duration,
     stop_reason: Option<StopReason>,
@@ -27,8 +29,9 @@ pub struct RetryReport {
 }
 
 impl RetryReport {
-    pub(crate) fn new(attempts: u32, waited: Duration) -> Self {
+    pub(crate) fn new(partition: Partition, attempts: u32, waited: Duration) -> Self {
         Self {
+            partition,
             attempts,
             waited,
             stop_reason: None,
@@ -48,6 +51,11 @@ impl RetryReport {
             answered_locally: true,
             ..self
         }
+    }
+
+    /// The partition that the request counted against: what [`Limits`](crate::Limits) asks for.
+    pub fn partition(&self) -> &Partition {
+        &self.partition
     }
 
     /// How often the request was sent, the first time included. Zero if it never was.

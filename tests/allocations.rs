@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
-use std::{convert::Infallible, future::Ready};
+use std::{convert::Infallible, future::Ready, num::NonZero};
 use tower::{Layer, Service, ServiceExt, retry::RetryLayer, service_fn};
-use tower_rate_limit_retry::RateLimitRetryLayer;
+use tower_rate_limit_retry::{Quota, RateLimitRetryLayer};
 
 type Headers = &'static [(&'static str, &'static str)];
 
@@ -47,6 +47,13 @@ fn announced_limits_cost_nothing_more() {
 }
 
 #[test]
+fn a_declared_quota_of_requests_costs_nothing_more() {
+    let (of_body, of_none) = (per_call(kept, NONE, BODY), per_call(kept, NONE, ""));
+    assert_eq!(per_call(declared, NONE, BODY), of_body + 1);
+    assert_eq!(per_call(declared, NONE, ""), of_none);
+}
+
+#[test]
 fn a_disabled_layer_keeps_nothing_but_the_box() {
     assert_eq!(
         per_call(disabled, NONE, BODY),
@@ -80,6 +87,16 @@ fn per_call(service: fn(Headers) -> Answer, headers: Headers, body: &'static str
 
 fn layered(headers: Headers) -> Answer {
     answer(RateLimitRetryLayer::new().layer(server(headers)))
+}
+
+/// More than are sent, by both kinds of accounts.
+fn declared(headers: Headers) -> Answer {
+    let many = NonZero::new(1_000).unwrap();
+    let quota = Quota::requests(many).per_minute();
+    let layer = RateLimitRetryLayer::new()
+        .quota(quota)
+        .quota(quota.burst(many));
+    answer(layer.layer(server(headers)))
 }
 
 fn disabled(headers: Headers) -> Answer {

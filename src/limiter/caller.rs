@@ -1,6 +1,7 @@
 //! One call's place in its partition.
 
 use super::{
+    charged::Charged,
     claim::{Bounds, Claim, GivenUp},
     gate::Gate,
     state::{Arrival, Look, State},
@@ -168,6 +169,17 @@ impl Caller {
             None => Phase::Waiting { resting: None },
         };
         sent.is_some()
+    }
+
+    /// What the request that is under way was charged with, where the user has declared how many
+    /// tokens there are.
+    pub(crate) fn charged(&self) -> Option<Charged> {
+        let Phase::InFlight { sent } = self.phase else {
+            return None;
+        };
+        let partition = || self.gate.partition().clone();
+        let declared = self.gate.declares_tokens();
+        declared.then(|| Charged::new(partition(), sent.at, self.tokens()))
     }
 
     /// The head of an answer has arrived.

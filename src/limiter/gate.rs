@@ -1,6 +1,6 @@
 //! One partition: the lock around its state, and the waking that is done without it.
 
-use super::{queue::Wakers, state::State};
+use super::{charged::Charged, queue::Wakers, state::State};
 use crate::{partition::Partition, quota::Quota};
 use std::sync::{
     Mutex, PoisonError,
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Gate {
     partition: Partition,
+    /// Whether the user has declared how many tokens there are.
+    declares_tokens: bool,
     /// Lets calls find out without the lock whether an estimate of their tokens is wanted.
     counts_tokens: AtomicBool,
     state: Mutex<State>,
@@ -22,6 +24,7 @@ impl Gate {
         let state = State::new(quotas);
         Self {
             partition,
+            declares_tokens: state.quota.declares_tokens(),
             counts_tokens: AtomicBool::new(state.quota.counts_tokens()),
             state: Mutex::new(state),
         }
@@ -31,8 +34,32 @@ impl Gate {
         &self.partition
     }
 
+    pub(super) fn declares_tokens(&self) -> bool {
+        self.declares_tokens
+    }
+
     pub(crate) fn counts_tokens(&self) -> bool {
         self.counts_tokens.load(Ordering::Relaxed)
+    }
+
+    /// So many tokens were used besides what calls have reserved.
+    pub(crate) fn charge(&self, tokens: u64) {
+        let now = Instant::now();
+        self.learn(now, |state, _| state.quota.charge(now, tokens));
+    }
+
+    /// What a request was charged with is in truth so much.
+    pub(crate) fn settle(&self, charged: &Charged, tokens: u64) {
+        let (now, before) = (Instant::now(), charged.replace(tokens));
+        self.learn(now, |state, _| {
+            state.quota.settle(now, charged.at(), before, tokens);
+        });
+    }
+
+    /// Forgets all that the server has said.
+    pub(crate) fn forget(&self) {
+        let now = Instant::now();
+        self.learn(now, |state, _| state.quota.forget(now));
     }
 
     /// Works on the state under the lock; then wakes and drops, without the lock, the wakers that

@@ -7,12 +7,14 @@
 
 mod admissions;
 mod caller;
+mod charged;
 mod claim;
 mod gate;
 mod queue;
 mod state;
 
 pub(crate) use caller::{Caller, Lesson, Turn};
+pub(crate) use charged::Charged;
 pub(crate) use claim::{Bounds, GivenUp};
 pub(crate) use gate::Gate;
 
@@ -59,6 +61,13 @@ impl Limiter {
                 new(partition::label(head, &self.keyed))
             }),
         }
+    }
+
+    /// The gate of that partition, if one is known.
+    pub(crate) fn known(&self, partition: &Partition) -> Option<Arc<Gate>> {
+        let key = self.keyed.key(partition);
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.get(&key).map(Arc::clone)
     }
 
     /// `new` is called only where the partition is new.

@@ -71,6 +71,12 @@ impl Concurrency {
         self.cap.is_some()
     }
 
+    /// Forgets what was learned; what is in flight stays so.
+    pub(super) fn forget(&mut self) {
+        self.cap = None;
+        self.deepest = 0;
+    }
+
     /// Time passes.
     pub(super) fn pass(&mut self, now: Instant, tempo: &Tempo) {
         while self.lingering.front().is_some_and(|&until| until <= now) {

@@ -104,6 +104,8 @@ pub(crate) struct Model {
     ledger: Ledger,
     /// When the youngest request was sent that was served.
     served_at: Option<Instant>,
+    /// How often limits and rates that are forgotten since had changed.
+    forgotten: u32,
 }
 
 /// What was taken out of the quota for an admission, so that it can be put back.
@@ -206,6 +208,11 @@ impl Model {
     /// Whether a dimension is known that counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
         self.buckets.iter().any(|b| b.unit() == Unit::Tokens) || self.declared.counts_tokens()
+    }
+
+    /// Whether the user has declared how many tokens there are.
+    pub(crate) fn declares_tokens(&self) -> bool {
+        self.declared.counts_tokens()
     }
 
     /// Whether such a request is larger than a whole limit that the user declared.
@@ -361,11 +368,31 @@ impl Model {
         buckets.any(|b| b.opens_at(now, Cost::NONE, cost) > now)
     }
 
+    /// So many tokens were used besides what was reserved. What is announced needs no such telling:
+    /// the next answer tells it.
+    pub(crate) fn charge(&mut self, now: Instant, tokens: u64) {
+        self.declared.charge(now, tokens);
+    }
+
+    /// What was sent at `at` and was charged with so many tokens has in truth cost so many.
+    pub(crate) fn settle(&mut self, now: Instant, at: Instant, charged: u64, cost: u64) {
+        self.declared.settle(now, at, charged, cost);
+    }
+
+    /// Forgets all that the server has said or taught; what the user has declared stays as it is.
+    pub(crate) fn forget(&mut self, now: Instant) {
+        self.forgotten = self.rates().wrapping_add(1);
+        self.buckets.clear();
+        self.pause.end(now);
+        self.opening.refused(None);
+        self.rate.forget();
+        self.concurrency.forget();
+    }
+
     /// Which rates and limits are charged by: another number whenever one of them changes.
     fn rates(&self) -> u32 {
-        self.buckets
-            .iter()
-            .fold(0, |sum, bucket| sum.wrapping_add(bucket.changes()))
+        let changes = self.buckets.iter().map(Bucket::changes);
+        changes.fold(self.forgotten, u32::wrapping_add)
     }
 
     /// What the server said.

@@ -79,6 +79,13 @@ impl Pause {
         is_new
     }
 
+    /// It is over, and the door opens by degrees from now on.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.until = Some(now);
+        self.moves = self.moves.wrapping_add(1);
+        self.refusals = 0;
+    }
+
     pub(super) fn reading(&mut self, until: Instant) {
         *self.reading.entry(until).or_default() += 1;
     }

@@ -225,6 +225,14 @@ impl Rate {
         Some(cycle.admitted())
     }
 
+    /// Forgets all that was learned.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            cycles: self.cycles.wrapping_add(1),
+            ..Self::default()
+        };
+    }
+
     /// A pause is over; whether the quota is open again the first request will tell.
     fn begin(&mut self, now: Instant) {
         self.cycles = self.cycles.wrapping_add(1);

@@ -107,6 +107,18 @@ impl Declared {
         }
     }
 
+    /// So many tokens were used besides what was reserved.
+    pub(super) fn charge(&mut self, now: Instant, tokens: u64) {
+        let accounts = self.accounts.iter_mut().filter(|a| a.unit == Unit::Tokens);
+        accounts.for_each(|account| account.take(now, tokens));
+    }
+
+    /// What was sent at `at` and was charged with so many tokens has in truth cost so many.
+    pub(super) fn settle(&mut self, now: Instant, at: Instant, charged: u64, cost: u64) {
+        let accounts = self.accounts.iter_mut().filter(|a| a.unit == Unit::Tokens);
+        accounts.for_each(|account| account.settle(now, at, charged, cost));
+    }
+
     /// An answer has come to what was sent then.
     pub(super) fn answered(&mut self, now: Instant, sent_at: Instant) {
         if !self.accounts.is_empty() {
@@ -169,21 +181,42 @@ impl Account {
     }
 
     fn give_back(&mut self, at: Instant, cost: Cost) {
-        let mut units = cost.count(self.unit);
-        if units > self.limit {
-            let swallowed = self.swallowed.take_if(|swallowed| swallowed.0 == at);
-            units = swallowed.map_or(0, |swallowed| swallowed.1);
+        let taken = self.taken(at, cost.count(self.unit));
+        self.put_back(at, taken);
+    }
+
+    /// What came later is charged now, for that is when the server has come to know.
+    fn settle(&mut self, now: Instant, at: Instant, charged: u64, cost: u64) {
+        let taken = self.taken(at, charged);
+        if cost > taken {
+            self.take(now, cost - taken);
+        } else {
+            self.put_back(at, taken - cost);
         }
-        match &mut self.kind {
-            Kind::Sliding(log) => log.put_back(at, units),
-            Kind::Steady(bucket) => bucket.put_back(units),
+    }
+
+    /// What was taken at `at` for a request that was charged with so much; of one that was larger
+    /// than the limit, what it swallowed. Nothing, if another such has come since: at the worst it
+    /// counts twice.
+    fn taken(&mut self, at: Instant, charged: u64) -> u64 {
+        if charged <= self.limit {
+            return charged;
         }
+        let swallowed = self.swallowed.take_if(|swallowed| swallowed.0 == at);
+        swallowed.map_or(0, |swallowed| swallowed.1)
     }
 
     fn left(&self, now: Instant, cushion: Duration) -> u64 {
         match &self.kind {
             Kind::Sliding(log) => log.left(now, cushion),
             Kind::Steady(bucket) => bucket.left(now, cushion),
+        }
+    }
+
+    fn put_back(&mut self, at: Instant, units: u64) {
+        match &mut self.kind {
+            Kind::Sliding(log) => log.put_back(at, units),
+            Kind::Steady(bucket) => bucket.put_back(at, units),
         }
     }
 

@@ -95,6 +95,7 @@ impl Sliding {
         let part = self.span / PARTS;
         match self.entries.back_mut() {
             Some(back) if now.saturating_duration_since(back.first) <= part => {
+                back.first = back.first.min(now);
                 back.last = back.last.max(now);
                 back.units += units;
             }
@@ -106,10 +107,11 @@ impl Sliding {
         }
     }
 
-    /// Puts back what was taken at that instant.
+    /// Puts back what was taken at that instant, if it still counts.
     pub(super) fn put_back(&mut self, at: Instant, units: u64) {
         let place = self.entries.partition_point(|entry| entry.last < at);
-        if let Some(entry) = self.entries.get_mut(place) {
+        let entry = self.entries.get_mut(place);
+        if let Some(entry) = entry.filter(|entry| entry.first <= at) {
             let units = units.min(entry.units);
             entry.units -= units;
             self.units -= units;
@@ -236,9 +238,10 @@ mod tests {
         ] {
             assert_eq!(log.opens_at(now, ahead, 1, NONE), at);
         }
-        log.put_back(began + SPAN / 5, 1);
-        log.put_back(now + SPAN, 1);
-        assert_eq!(log.left(now, NONE), 0, "and nothing else");
+        for at in [SPAN / 5, SPAN / 4, SPAN].map(|age| began + age) {
+            log.put_back(at, 1);
+            assert_eq!(log.left(now, NONE), 0, "and nothing else");
+        }
     }
 
     #[test]

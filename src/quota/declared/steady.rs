@@ -20,6 +20,8 @@ pub(super) struct Steady {
     /// What was missing at that instant, and has been flowing in since.
     missing: u128,
     at: Option<Instant>,
+    /// When it was last seen full.
+    full_at: Option<Instant>,
 }
 
 impl Steady {
@@ -31,6 +33,7 @@ impl Steady {
             burst,
             missing: 0,
             at: None,
+            full_at: None,
         }
     }
 
@@ -68,13 +71,20 @@ impl Steady {
         let most = self
             .weight(self.burst)
             .saturating_add(self.weight(self.per_span));
-        let missing = self.missing_at(now).saturating_add(self.weight(units));
+        let missing = self.missing_at(now);
+        if missing == 0 {
+            self.full_at = self.full_at.max(Some(now));
+        }
+        let missing = missing.saturating_add(self.weight(units));
         self.set(now, missing.min(most));
     }
 
-    /// Puts back what was taken.
-    pub(super) fn put_back(&mut self, units: u64) {
-        self.missing = self.missing.saturating_sub(self.weight(units));
+    /// Puts back what was taken at that instant, unless it has been full since: then more has flowed
+    /// over.
+    pub(super) fn put_back(&mut self, at: Instant, units: u64) {
+        if self.full_at.is_none_or(|full_at| full_at <= at) {
+            self.missing = self.missing.saturating_sub(self.weight(units));
+        }
     }
 
     /// Nothing is left, as the server says, and one unit will be at `until`.
@@ -224,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_put_back_is_there_again_unless_it_has_flowed_over() {
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut bucket = Steady::new(10, second, 20);
+        bucket.take(began, 15);
+        bucket.take(began + second, 15);
+        bucket.put_back(began, 12);
+        assert_eq!(bucket.left(began + second, NONE), 12);
+        bucket.take(began + 3 * second, 20);
+        bucket.put_back(began + second, 15);
+        assert_eq!(bucket.left(began + 3 * second, NONE), 0);
+        bucket.put_back(began + 3 * second, 5);
+        assert_eq!(bucket.left(began + 3 * second, NONE), 5);
+    }
+
+    #[test]
     fn no_more_is_overdrawn_than_a_span_makes_up_for() {
         let now = Instant::now();
         let mut bucket = Steady::new(10, Duration::from_secs(1), 20);
@@ -244,7 +270,7 @@ mod tests {
             let opens_at = bucket.opens_at(now, u64::MAX, u64::MAX, Duration::MAX);
             assert!(opens_at <= now + CEILING);
             assert_eq!(opens_at == now, span.is_zero());
-            bucket.put_back(u64::MAX);
+            bucket.put_back(now, u64::MAX);
         }
     }
 

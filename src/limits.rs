@@ -1,0 +1,135 @@
+//! What the program knows of its limits and tells while the layer is in use.
+
+use crate::{
+    limiter::{Charged, Limiter},
+    partition::Partition,
+};
+use http::Extensions;
+use std::{fmt, sync::Arc};
+
+/// A handle by which a program tells what it knows of its limits; from
+/// [`RateLimitRetryLayer::limits`](crate::RateLimitRetryLayer::limits).
+///
+/// Its clones, the layer, the layer's clones and their services share what is known.
+///
+/// # Partitions
+///
+/// [`charge`](Self::charge) and [`forget`](Self::forget) take the partition that they are about: the
+/// one that the program has named itself
+/// ([`partition_by`](crate::RateLimitRetryLayer::partition_by),
+/// [`RequestOptions::partition`](crate::RequestOptions::partition)), or the one that the
+/// [`RetryReport`](crate::RetryReport::partition) of an answer names; its name is also in logs and in
+/// local answers, and [`Partition::new`] makes a partition of that. [`settle`](Self::settle) needs
+/// none: the answer knows.
+///
+/// Of a partition that is not known, nothing changes.
+#[derive(Clone)]
+pub struct Limits {
+    limiter: Arc<Limiter>,
+}
+
+impl Limits {
+    pub(crate) fn new(limiter: Arc<Limiter>) -> Self {
+        Self { limiter }
+    }
+
+    /// What a request has cost in the end, in tokens: as the `usage` in its answer says. The
+    /// [`Quota`](crate::Quota)s of tokens that were declared are corrected by the difference to what
+    /// it was charged with when it was sent, upwards or downwards.
+    ///
+    /// It takes the extensions of the answer, in which the layer has noted that charge, because they
+    /// are what a program has at hand then, whatever the type of its body: the partition of a request
+    /// and the estimate of its cost are not. Told twice, the last word counts; so what a stream has
+    /// cost can be told while it goes on. Nothing happens for an answer without a charge: where no
+    /// quota of tokens is declared (so nothing is noted either), and for the layer's own answers.
+    ///
+    /// What a server announces itself needs no such telling: its next answer corrects it.
+    ///
+    /// ```
+    /// use std::{convert::Infallible, num::NonZero};
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_rate_limit_retry::{Quota, RateLimitRetryLayer, ReplayBody};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+    /// # .unwrap().block_on(async {
+    /// // Stands for an HTTP client.
+    /// let api = service_fn(async |_: Request<ReplayBody<Full<Bytes>>>| {
+    ///     let answer = Bytes::from(r#"{"usage": {"total_tokens": 200}}"#);
+    ///     Ok::<_, Infallible>(Response::new(Full::new(answer)))
+    /// });
+    ///
+    /// let tokens = Quota::tokens(NonZero::new(10_000).unwrap()).per_minute();
+    /// let layer = RateLimitRetryLayer::new().quota(tokens);
+    /// let limits = layer.limits();
+    /// let mut client = ServiceBuilder::new().layer(layer).service(api);
+    ///
+    /// # let began = tokio::time::Instant::now();
+    /// for _ in 0..10 {
+    ///     let request = Request::post("http://api.example.com/")
+    ///         .body(Full::from(r#"{"max_tokens": 4000}"#))
+    ///         .unwrap();
+    ///     let (head, body) = client.ready().await.unwrap().call(request).await.unwrap().into_parts();
+    ///     let answer: serde_json::Value =
+    ///         serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+    ///     limits.settle(&head.extensions, answer["usage"]["total_tokens"].as_u64().unwrap());
+    /// }
+    /// // Nobody has waited: all have cost 2,000 of the 10,000, where 40,000 was to be feared.
+    /// # assert_eq!(began.elapsed(), std::time::Duration::ZERO);
+    /// # });
+    /// ```
+    pub fn settle(&self, answer: &Extensions, tokens: u64) {
+        if let Some(charged) = answer.get::<Charged>() {
+            if let Some(gate) = self.limiter.known(charged.partition()) {
+                gate.settle(charged, tokens);
+            }
+        }
+    }
+
+    /// So many tokens were used of a partition's quota besides what its requests have cost: by
+    /// another program, or by hand. The [`Quota`](crate::Quota)s of tokens that were declared hold so
+    /// much less. Zero changes nothing; and however much it is, no more is overdrawn than a span
+    /// makes up for.
+    ///
+    /// ```
+    /// use tower_rate_limit_retry::{Partition, RateLimitRetryLayer};
+    ///
+    /// let layer = RateLimitRetryLayer::new();
+    /// layer.limits().charge(&Partition::new("reports"), 20_000);
+    /// ```
+    pub fn charge(&self, partition: &Partition, tokens: u64) {
+        if let Some(gate) = self.limiter.known(partition) {
+            gate.charge(tokens);
+        }
+    }
+
+    /// Drops all that the server has said of a partition's limits: the quota was raised, or a
+    /// `Retry-After` of years was a mistake.
+    ///
+    /// A pause ends, and those who wait are let go by degrees, as after any pause: one, after 100 ms
+    /// two more, after another 100 ms four more, and so on. What was declared stays, and so does what
+    /// was sent of it. A refusal that comes after this is news again, even of a request that was sent
+    /// before; and a request that the server has told to wait for its own size goes on waiting.
+    ///
+    /// ```
+    /// # use tower_rate_limit_retry::{RateLimitRetryLayer, RetryReport};
+    /// # fn raised<B>(layer: &RateLimitRetryLayer, refusal: &http::Response<B>) {
+    /// if let Some(report) = refusal.extensions().get::<RetryReport>() {
+    ///     layer.limits().forget(report.partition());
+    /// }
+    /// # }
+    /// ```
+    pub fn forget(&self, partition: &Partition) {
+        if let Some(gate) = self.limiter.known(partition) {
+            gate.forget();
+        }
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").finish_non_exhaustive()
+    }
+}
