@@ -97,7 +97,11 @@ where
         };
         let tokens = options.tokens;
         let cost = payload::cost(tokens, &body, gate.counts_tokens());
-        let caller = Caller::arrive(gate, now, options.head_start, cost, bounds);
+        let mut caller = Caller::arrive(gate, now, options.head_start, cost, bounds);
+        if !caller.is_in_flight() {
+            // Who waits has the time to look into the body; by its turn tokens may be counted.
+            caller.revalue(payload::cost(tokens, &body, true));
+        }
         Self {
             head,
             body,
@@ -262,8 +266,7 @@ where
                 let yields = self.attempts > MAX_PROBES;
                 let until = after(heard.at, if is_pause { delay * 2 } else { delay });
                 let resting = Some(until).filter(|_| yields || !is_pause);
-                let counts_tokens = self.caller.gate().counts_tokens();
-                let cost = payload::cost(self.tokens, &self.body, counts_tokens);
+                let cost = payload::cost(self.tokens, &self.body, true);
                 self.caller.queue_again(Instant::now(), cost, resting);
                 self.kept = Kept::of(*refusal);
                 None

@@ -53,9 +53,9 @@ pub(crate) fn worlds() -> Vec<World> {
                 .then(now + seconds(30), per_minute(150))
                 .then(now + seconds(90), per_minute(1_200))
         }),
-        // Whoever is refused is refused for 10 s, and for 2 s more at each further attempt.
+        // Each request that is refused, for whatever reason, closes it for a second more.
         world("bans", BUCKET, SECONDS, |now| {
-            Ban::new(bucket(now), seconds(10), seconds(2))
+            Ban::new(bucket(now), seconds(1), seconds(1))
         }),
         World {
             requests: 100_000,

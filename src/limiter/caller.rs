@@ -122,6 +122,15 @@ impl Caller {
         self.claim.cost.tokens
     }
 
+    /// The call waits, and costs what it has turned out to cost.
+    pub(crate) fn revalue(&mut self, cost: Cost) {
+        if self.claim.cost != cost {
+            self.claim.cost = cost;
+            let ticket = self.claim.ticket;
+            self.gate.with(|state, _| state.queue.revalue(ticket, cost));
+        }
+    }
+
     pub(crate) fn is_in_flight(&self) -> bool {
         matches!(self.phase, Phase::InFlight { .. })
     }

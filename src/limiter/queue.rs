@@ -128,6 +128,14 @@ impl Queue {
         self.waiting.insert(ticket, waiter);
     }
 
+    /// One in line costs something else than was thought.
+    pub(super) fn revalue(&mut self, ticket: Ticket, cost: Cost) {
+        if let Some(waiter) = self.waiting.get_mut(&ticket) {
+            self.waiting_cost = self.waiting_cost.minus(waiter.cost).plus(cost);
+            waiter.cost = cost;
+        }
+    }
+
     /// Beside the line until then.
     pub(super) fn rest(&mut self, until: Instant, ticket: Ticket, waiter: Waiter) {
         self.resting.insert((until, ticket), waiter);
@@ -184,7 +192,7 @@ impl Queue {
     /// ahead is not being polled.
     pub(super) fn advance(&mut self, quota: &mut Model, now: Instant, wakers: &mut Wakers) -> bool {
         self.rise(now);
-        quota.pass(now);
+        quota.pass(now, self.waiting.len() as u64);
         let mut lapsed = self.admissions.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {
             if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost) {

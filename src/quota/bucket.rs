@@ -90,11 +90,20 @@ impl Bucket {
 
     /// When `cost` is there, after `ahead` was taken. A cost above the whole limit is there as soon
     /// as the bucket is not overdrawn: the server may know better than our estimate.
-    pub(super) fn opens_at(&self, now: Instant, ahead: Cost, cost: Cost) -> Instant {
+    ///
+    /// Who has to wait goes later by the `cushion`: requests that are sent just in time may arrive
+    /// too early.
+    pub(super) fn opens_at(
+        &self,
+        now: Instant,
+        ahead: Cost,
+        cost: Cost,
+        cushion: Duration,
+    ) -> Instant {
         let cost = cost.count(self.unit);
         let cost = if cost > self.limit { 0 } else { cost };
         let taken = ahead.count(self.unit).saturating_add(cost);
-        let full_at = self.full_at.max(now);
+        let full_at = after(self.full_at, cushion).max(now);
         if taken > self.limit {
             return after(full_at, self.interval.longest(taken - self.limit));
         }
@@ -195,7 +204,7 @@ mod tests {
             tokens: 0,
         };
         let cost = Cost::of_request(tokens);
-        let opens_at = bucket.opens_at(now, ahead, cost);
+        let opens_at = bucket.opens_at(now, ahead, cost, Duration::ZERO);
         let wait = opens_at.saturating_duration_since(now);
         // One unit, at most, may seem missing that is there.
         let unit = if tokens == 0 { seconds(1) } else { seconds(0) };
@@ -213,9 +222,9 @@ mod tests {
     fn assert_two_sided(bucket: &Bucket, now: Instant, opens_at: Instant, cost: Cost) {
         if opens_at > now {
             let before = opens_at.checked_sub(NANOSECOND).unwrap();
-            assert!(bucket.opens_at(before, Cost::NONE, cost) > before);
+            assert!(bucket.opens_at(before, Cost::NONE, cost, Duration::ZERO) > before);
         }
-        assert!(bucket.opens_at(opens_at, Cost::NONE, cost) <= opens_at);
+        assert!(bucket.opens_at(opens_at, Cost::NONE, cost, Duration::ZERO) <= opens_at);
     }
 
     #[test]
@@ -282,7 +291,7 @@ mod tests {
         };
         let bucket = Bucket::new(now, sent_at, outstanding, &requests(59)).unwrap();
         let wait = bucket
-            .opens_at(now, Cost::NONE, REQUEST)
+            .opens_at(now, Cost::NONE, REQUEST, Duration::ZERO)
             .saturating_duration_since(now);
         assert!(
             wait <= seconds(62),
@@ -345,11 +354,11 @@ mod tests {
         let now = Instant::now();
         let absurd = announcement("requests", "1", "0", "99999999h");
         let mut bucket = Bucket::new(now, now, Cost::NONE, &absurd).unwrap();
-        let opens_at = bucket.opens_at(now, Cost::NONE, REQUEST);
+        let opens_at = bucket.opens_at(now, Cost::NONE, REQUEST, Duration::ZERO);
         assert_eq!(opens_at, now + SLOWEST);
         bucket.reserve(opens_at, REQUEST);
         bucket.announced(opens_at, opens_at, Cost::NONE, &requests(59));
-        assert!(bucket.opens_at(opens_at, Cost::NONE, REQUEST) <= opens_at);
+        assert!(bucket.opens_at(opens_at, Cost::NONE, REQUEST, Duration::ZERO) <= opens_at);
     }
 
     #[test]
@@ -364,7 +373,12 @@ mod tests {
             Cost::NONE,
             &level("49900", "10.1s"),
         );
-        let opens_at = bucket.opens_at(now + seconds(1), Cost::NONE, Cost::of_request(49_000));
+        let opens_at = bucket.opens_at(
+            now + seconds(1),
+            Cost::NONE,
+            Cost::of_request(49_000),
+            Duration::ZERO,
+        );
         assert!(opens_at <= now + seconds(1));
     }
 
@@ -377,9 +391,9 @@ mod tests {
             requests: 61,
             tokens: 0,
         };
-        assert!(bucket.opens_at(now, Cost::NONE, dear) <= now);
+        assert!(bucket.opens_at(now, Cost::NONE, dear, Duration::ZERO) <= now);
         bucket.reserve(now, dear);
-        assert!(bucket.opens_at(now, Cost::NONE, REQUEST) > now);
+        assert!(bucket.opens_at(now, Cost::NONE, REQUEST, Duration::ZERO) > now);
     }
 
     #[test]
@@ -388,7 +402,9 @@ mod tests {
         for (limit, remaining, reset) in [("2000000", "1999980", "1ms"), ("10000", "9999", "6ms")] {
             let level = announcement("tokens", limit, remaining, reset);
             let bucket = Bucket::new(now, now, Cost::of_request(100), &level).unwrap();
-            assert!(bucket.opens_at(now, Cost::NONE, Cost::of_request(1_000)) <= now);
+            assert!(
+                bucket.opens_at(now, Cost::NONE, Cost::of_request(1_000), Duration::ZERO) <= now
+            );
         }
     }
 
@@ -425,6 +441,9 @@ mod tests {
             requests: u64::MAX,
             tokens: u64::MAX,
         };
-        assert!(bucket.opens_at(now, ahead, Cost::of_request(u64::MAX)) >= now + seconds(1 << 31));
+        assert!(
+            bucket.opens_at(now, ahead, Cost::of_request(u64::MAX), Duration::ZERO)
+                >= now + seconds(1 << 31)
+        );
     }
 }

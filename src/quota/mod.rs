@@ -39,6 +39,10 @@ pub use declared::Quota;
 /// Servers name two or three dimensions; a hostile one must not make us keep any number of them.
 const MAX_DIMENSIONS: usize = 8;
 
+/// How many mean deviations of the round trip a request that has to wait goes later: all but one in
+/// some hundred then arrive in time, and nothing is lost, for it is a shift and no lower rate.
+const CUSHION: u32 = 6;
+
 /// The longest time that any model looks ahead: 2^31 s, where RFC 9111, section 1.2.2 caps
 /// delay-seconds.
 const CEILING: Duration = Duration::from_secs(1 << 31);
@@ -146,8 +150,8 @@ impl Model {
         }
     }
 
-    /// Time has passed. To be called before the model is asked.
-    pub(crate) fn pass(&mut self, now: Instant) {
+    /// Time has passed, and so many wait. To be called before the model is asked.
+    pub(crate) fn pass(&mut self, now: Instant, waiting: u64) {
         let refusal_time = self.tempo.refusal_time();
         let is_blind = self.tempo.is_unknown();
         self.opening.pass(now, refusal_time, is_blind);
@@ -157,6 +161,7 @@ impl Model {
                 self.opening.open();
             }
         }
+        self.opening.expect(waiting, self.rate.flow(refusal_time));
         self.concurrency.pass(now, &self.tempo);
     }
 
@@ -365,7 +370,7 @@ impl Model {
     /// Whether what the server announced explains a refusal.
     fn is_announced(&self, now: Instant, cost: Cost) -> bool {
         let mut buckets = self.buckets.iter();
-        buckets.any(|b| b.opens_at(now, Cost::NONE, cost) > now)
+        buckets.any(|b| b.opens_at(now, Cost::NONE, cost, Duration::ZERO) > now)
     }
 
     /// So many tokens were used besides what was reserved. What is announced needs no such telling:
@@ -403,9 +408,14 @@ impl Model {
         cost: Cost,
     ) -> impl Iterator<Item = (Instant, Hold)> {
         let pause = self.pause.opens_at().map(|at| (at, Hold::Pause));
+        let cushion = self.tempo.jitter() * CUSHION;
         let buckets = self.buckets.iter();
-        let buckets =
-            buckets.map(move |b| (b.opens_at(now, ahead, cost), Hold::Dimension(b.dimension())));
+        let buckets = buckets.map(move |b| {
+            (
+                b.opens_at(now, ahead, cost, cushion),
+                Hold::Dimension(b.dimension()),
+            )
+        });
         // Of two that name the same instant the first is the reason: a pause is what people look
         // for.
         let declared = self.declared.opens_at(now, ahead, cost);

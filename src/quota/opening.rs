@@ -26,6 +26,10 @@ const GROWTH: f64 = 0.125;
 /// Near the number at which the quota may end, and just behind it.
 const CAREFUL: u64 = 2;
 
+/// One in so many of those who wait may be undecided in any case: that all of them are refused is a
+/// small price for all who wait.
+const CROWD: u64 = 200;
+
 #[derive(Debug)]
 pub(super) struct Opening {
     /// What was sent and may still be refused, in order.
@@ -35,6 +39,10 @@ pub(super) struct Opening {
     /// Whether the bound has been half used up since nothing was undecided: what nobody has tried
     /// proves nothing.
     is_used: bool,
+    /// A share of those who wait.
+    crowd: u64,
+    /// About what flows in while a refusal is on its way, if that is known.
+    flow: u64,
     /// Admissions since the beginning, or since the last refusal.
     admitted: u64,
     aim: Aim,
@@ -71,6 +79,8 @@ impl Default for Opening {
             recent: VecDeque::new(),
             undecided: 0,
             is_used: false,
+            crowd: 0,
+            flow: 0,
             admitted: 0,
             aim: Aim::Unknown(FIRST),
             number: 0,
@@ -115,6 +125,12 @@ impl Opening {
             self.recent.pop_front();
             self.number += 1;
         }
+    }
+
+    /// So many wait, and so many flow in while a refusal is on its way.
+    pub(super) fn expect(&mut self, waiting: u64, flow: u64) {
+        self.crowd = waiting / CROWD;
+        self.flow = flow;
     }
 
     /// A request is admitted.
@@ -167,15 +183,14 @@ impl Opening {
     fn bound(&self) -> u64 {
         let decided = self.proved();
         match self.aim {
-            Aim::Unknown(bound) => bound as u64,
-            Aim::Open => decided + 1,
-            Aim::Expected(expected) if self.admitted < expected => {
-                let left = expected - self.admitted;
-                (left / 2).max(CAREFUL).min(decided + 1)
-            }
+            Aim::Unknown(bound) => self.crowd.max(bound as u64),
+            Aim::Open if decided == 0 => 1,
+            Aim::Open => decided.saturating_add(1).saturating_add(self.flow),
             Aim::Expected(expected) => {
-                let beyond = (self.admitted - expected) as f64;
-                (CAREFUL + (beyond * GROWTH) as u64).min(decided + 1)
+                let left = expected.saturating_sub(self.admitted) / 2;
+                let beyond = self.admitted.saturating_sub(expected) as f64 * GROWTH;
+                let careful = self.crowd.max(expected / 50).max(CAREFUL);
+                (left.max(careful) + beyond as u64).min(decided + 1)
             }
         }
     }

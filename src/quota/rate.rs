@@ -33,6 +33,9 @@ const UNCONFIRMED: f64 = 3.0;
 const MAX_PATIENCE: f64 = 200.0;
 const PATIENCE_GROWTH: f64 = 1.25;
 
+/// The share of a burst that is sent at once: what is in a bucket is known less well than its rate.
+const SAFE: f64 = 0.9;
+
 /// At most one in so many goes too early, all at once.
 const STEP: u64 = 10;
 
@@ -55,6 +58,8 @@ pub(super) struct Rate {
     closed: Option<Closed>,
     /// How many were admitted at first, and in how many nanoseconds, until the quota was used up.
     first: Option<(f64, f64)>,
+    /// How many at the least were had at once after a pause.
+    least_burst: f64,
     /// When the quota was used up before the present cycle.
     empty_at: Option<Empty>,
     /// Whether a refusal has been seen that nothing else explains.
@@ -158,6 +163,12 @@ impl Rate {
     /// The time from one request to the next, if the rate is known.
     pub(super) fn interval(&self) -> Option<Duration> {
         self.pace.as_ref().map(|pace| nanoseconds(pace.interval))
+    }
+
+    /// How many flow in within twice that time, if the rate is known.
+    pub(super) fn flow(&self, span: Duration) -> u64 {
+        let flow = |pace: &Pace| (2.0 * span.as_nanos() as f64 / pace.interval) as u64;
+        self.pace.as_ref().map_or(0, flow)
     }
 
     /// When the next may go after `ahead` others.
@@ -346,8 +357,10 @@ impl Rate {
             None => self.pace = Some(Pace::new(sample, admitted)),
         }
         if let Some(pace) = &mut self.pace {
+            let least = admitted - flowing.as_nanos() as f64 / pace.interval;
+            self.least_burst = self.least_burst.max(least);
             let burst = self.first.and_then(|first| burst_of(first, pace.interval));
-            pace.burst = burst.unwrap_or(admitted);
+            pace.burst = (burst.unwrap_or(self.least_burst) * SAFE).max(1.0);
         }
     }
 
