@@ -44,7 +44,7 @@ const STEP: u64 = 10;
 const LARGE_WINDOW: u64 = 50;
 
 /// The first step by which an even pace rises.
-const RISE: f64 = 0.05;
+const RISE: f64 = 0.08;
 
 /// Retry-After counts whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
