@@ -106,3 +106,100 @@ impl Pause {
         self.reading.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn paused_for(wait: Duration) -> (Pause, Instant) {
+        let now = Instant::now();
+        let mut pause = Pause::default();
+        assert!(pause.refused(now, now + wait));
+        (pause, now + wait)
+    }
+
+    #[test]
+    fn nothing_is_held_back_before_the_first_refusal() {
+        let pause = Pause::default();
+        assert_eq!(pause.opens_at(), None);
+        assert_eq!(pause.ends_at(Instant::now()), None);
+        assert_eq!(pause.refusals(), 0);
+    }
+
+    #[test]
+    fn opens_at_the_end_of_the_longest_wait() {
+        let (mut pause, until) = paused_for(5 * SECOND);
+        pause.refused(until - 5 * SECOND, until - SECOND);
+        assert_eq!(pause.opens_at(), Some(until));
+        assert_eq!(pause.ends_at(until - Duration::from_nanos(1)), Some(until));
+        assert_eq!(pause.ends_at(until), None);
+        pause.refused(until - 5 * SECOND, until + SECOND);
+        assert_eq!(pause.opens_at(), Some(until + SECOND));
+    }
+
+    #[test]
+    fn an_admission_is_void_when_a_longer_pause_begins_and_not_before() {
+        let (mut pause, until) = paused_for(SECOND);
+        let admission = pause.release();
+        pause.served(until);
+        pause.refused(until - SECOND, until);
+        assert!(
+            pause.is_current(admission),
+            "a late refusal of the same burst is no longer pause"
+        );
+        pause.refused(until, until + SECOND);
+        assert!(!pause.is_current(admission));
+        assert!(pause.is_current(pause.release()));
+    }
+
+    #[test]
+    fn the_refusals_of_one_burst_are_one() {
+        let (mut pause, until) = paused_for(SECOND);
+        let sent_at = until - SECOND;
+        for _ in 0..99 {
+            assert_eq!(pause.refusals_with(sent_at), 1);
+            assert!(!pause.refused(sent_at, until));
+        }
+        assert_eq!(pause.refusals(), 1);
+        assert_eq!(
+            pause.refusals_with(until),
+            2,
+            "what was sent after the pause is another"
+        );
+        assert!(pause.refused(until, until + SECOND));
+        assert_eq!(pause.refusals(), 2);
+    }
+
+    #[test]
+    fn only_what_was_sent_after_the_pause_ends_the_row() {
+        let (mut pause, until) = paused_for(SECOND);
+        pause.served(until - SECOND);
+        assert_eq!(pause.refusals_with(until), 2);
+        pause.served(until);
+        assert_eq!(pause.refusals_with(until), 1);
+    }
+
+    #[test]
+    fn each_refusal_that_is_read_holds_back_until_it_is_understood_itself() {
+        let mut pause = Pause::default();
+        let now = Instant::now();
+        for seconds in [1, 200, 200, 3] {
+            pause.reading(now + seconds * SECOND);
+        }
+        for (understood, left) in [(200, Some(200)), (200, Some(3)), (1, Some(3)), (3, None)] {
+            pause.understood(now + understood * SECOND);
+            assert_eq!(pause.ends_at(now), left.map(|left| now + left * SECOND));
+        }
+        assert!(pause.is_understood());
+        pause.reading(now + SECOND);
+        assert_eq!(
+            pause.ends_at(now + SECOND),
+            None,
+            "and no longer than it says"
+        );
+        assert_eq!(pause.opens_at(), None, "and is no pause yet");
+    }
+}
