@@ -105,7 +105,11 @@ mod tests {
         assert!(tempo.is_unknown());
         assert_eq!(tempo.refusal_time(), ms(100));
         tempo.served(ms(20));
-        assert_eq!(tempo.refusal_time(), ms(40), "the first and as much again");
+        assert_eq!(
+            tempo.refusal_time(),
+            ms(35),
+            "the first, and thrice the quarter of it that its deviation begins with"
+        );
         assert!(!tempo.is_unknown());
     }
 
@@ -117,7 +121,7 @@ mod tests {
             tempo.refused(ms(40));
         }
         assert_eq!(tempo.refusal_time(), ms(40));
-        assert_eq!(tempo.usual_answer(), Some(ms(16_000)));
+        assert_eq!(tempo.usual_answer(), Some(ms(14_000)));
     }
 
     #[test]

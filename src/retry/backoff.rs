@@ -3,8 +3,8 @@
 use crate::error::ConfigError;
 use std::time::Duration;
 
-/// Doubles with each refusal in a row, up to a maximum; a random share of up to a quarter is added,
-/// never taken away.
+/// Grows by half with each refusal in a row, up to a maximum; a random share of up to a quarter is
+/// added, never taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     initial: Duration,
@@ -26,7 +26,7 @@ impl Backoff {
         max: Duration::from_secs(30),
     };
 
-    /// From `initial`, doubling, to `max`.
+    /// From `initial`, growing by half, to `max`.
     pub(crate) fn new(initial: Duration, max: Duration) -> Result<Self, ConfigError> {
         if initial.is_zero() {
             return Err(ConfigError::zero_backoff());
@@ -61,12 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubles_up_to_the_maximum() {
+    fn grows_by_half_up_to_the_maximum() {
         let backoff = Backoff::DEFAULT;
-        let delays: Vec<_> = (1..=9).map(|n| backoff.delay(n, 0.0).as_millis()).collect();
+        let delays: Vec<_> = (1..=13)
+            .map(|n| backoff.delay(n, 0.0).as_millis())
+            .collect();
         assert_eq!(
             delays,
-            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
+            [
+                500, 750, 1_125, 1_687, 2_531, 3_796, 5_695, 8_542, 12_814, 19_221, 28_832, 30_000,
+                30_000
+            ]
         );
         assert_eq!(backoff.delay(u32::MAX, 0.0), Duration::from_secs(30));
     }
@@ -84,7 +89,24 @@ mod tests {
     #[test]
     fn huge_delays_saturate() {
         let backoff = Backoff::new(Duration::MAX, Duration::MAX).unwrap();
-        assert_eq!(backoff.delay(40, 1.0), Duration::MAX);
+        let centuries = Duration::from_nanos(u64::MAX);
+        let jitter = Duration::from_nanos(1 << 62);
+        assert_eq!(backoff.delay(40, 1.0), centuries + jitter);
+    }
+
+    #[test]
+    fn begins_where_something_better_is_known() {
+        let seconds = Duration::from_secs;
+        let delay = |initial, refusals| Backoff::DEFAULT.from(initial).delay(refusals, 0.0);
+        assert_eq!(
+            [1, 2, 3, 4, 9].map(|row| delay(seconds(8), row)),
+            [8, 12, 18, 27, 30].map(seconds)
+        );
+        assert_eq!(
+            [1, 2].map(|row| delay(seconds(90), row)),
+            [seconds(90); 2],
+            "never earlier than that"
+        );
     }
 
     #[test]
