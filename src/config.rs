@@ -14,6 +14,7 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     pub(crate) deadline: Option<Duration>,
     pub(crate) max_waiting: usize,
+    pub(crate) max_partitions: usize,
     pub(crate) max_replay: usize,
     pub(crate) read_success_bodies: bool,
     pub(crate) partition_by: Option<PartitionBy>,
@@ -32,6 +33,7 @@ impl Default for Config {
             policy,
             deadline: None,
             max_waiting: 10_000,
+            max_partitions: 10_000,
             max_replay: 1024 * 1024,
             read_success_bodies: false,
             partition_by: None,
@@ -47,6 +49,7 @@ impl fmt::Debug for Config {
             .field("policy", &self.policy)
             .field("deadline", &self.deadline)
             .field("max_waiting", &self.max_waiting)
+            .field("max_partitions", &self.max_partitions)
             .field("max_replay", &self.max_replay)
             .field("read_success_bodies", &self.read_success_bodies)
             .field("quotas", &self.quotas)

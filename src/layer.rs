@@ -113,6 +113,19 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.max_waiting = max_waiting)
     }
 
+    /// How many partitions are remembered. When one more is met, one to which no call belongs is
+    /// forgotten: rather one of which nothing is known that still matters, then one that is not
+    /// paused, and of several the one that was used the longest time ago. Those to which calls belong
+    /// stay, however many they are; and while fewer than an eighth of all can be forgotten without a
+    /// loss, there may be an eighth too many. Zero: hardly any is remembered for longer than its
+    /// calls.
+    ///
+    /// Default: 10,000, which take about 8 MB. More are for gateways, where more credentials than
+    /// that are in use within minutes.
+    pub fn max_partitions(self, max_partitions: usize) -> Self {
+        self.with(|config| config.max_partitions = max_partitions)
+    }
+
     /// The delay after a refusal without a hint: `initial` after the first, doubled after each one
     /// that follows in the same partition, up to `max`. A random share of up to a quarter is added.
     ///

@@ -1,7 +1,10 @@
 //! One partition: the lock around its state, and the waking that is done without it.
 
 use super::{charged::Charged, queue::Wakers, state::State};
-use crate::{partition::Partition, quota::Quota};
+use crate::{
+    partition::Partition,
+    quota::{Quota, Worth},
+};
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -60,6 +63,11 @@ impl Gate {
     pub(crate) fn forget(&self) {
         let now = Instant::now();
         self.learn(now, |state, _| state.quota.forget(now));
+    }
+
+    /// What would be lost without it.
+    pub(super) fn worth(&self, now: Instant) -> Worth {
+        self.with(|state, _| state.quota.worth(now))
     }
 
     /// Works on the state under the lock; then wakes and drops, without the lock, the wakers that

@@ -1,7 +1,7 @@
 //! Who waits and in what order: one model per partition behind a lock, and a queue in order of
 //! arrival.
 //!
-//! The state that calls share lives here, behind the one `Arc<Limiter>` of the layer: a table of
+//! The state that calls share lives here, behind the one `Arc<Limiter>` of the layer: a [`Table`] of
 //! partitions, each a [`Gate`] with its [`Model`](crate::quota::Model) and its queue. A call holds
 //! a [`Caller`], which is its place in all of it and takes itself out wherever it is dropped.
 
@@ -12,6 +12,7 @@ mod claim;
 mod gate;
 mod queue;
 mod state;
+mod table;
 
 pub(crate) use caller::{Caller, Lesson, Turn};
 pub(crate) use charged::Charged;
@@ -21,21 +22,19 @@ pub(crate) use gate::Gate;
 use crate::{
     body::Replayer,
     config::Config,
-    partition::{self, Keyed, Partition, PartitionBy, PartitionKey},
+    partition::{self, Keyed, Partition, PartitionBy},
 };
 use http::request::Parts;
 use http_body::Body;
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
+use table::Table;
 
-/// All partitions that one layer, its clones and its services have seen.
+/// The partitions that one layer, its clones and its services have seen.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     /// What turns credentials and labels into keys: random for each limiter.
     keyed: Keyed,
-    gates: Mutex<HashMap<PartitionKey, Arc<Gate>>>,
+    table: Mutex<Table>,
 }
 
 impl Limiter {
@@ -54,28 +53,26 @@ impl Limiter {
         };
         let partition_by = config.partition_by.as_ref();
         let named = partition.cloned().or_else(|| partition_by.map(by_function));
-        let new = |partition| Gate::new(partition, &config.quotas);
-        match named {
-            Some(named) => self.get_or_insert(self.keyed.key(&named), || new(named)),
-            None => self.get_or_insert(self.keyed.default_key(head), || {
-                new(partition::label(head, &self.keyed))
-            }),
-        }
+        let key = match &named {
+            Some(named) => self.keyed.key(named),
+            None => self.keyed.default_key(head),
+        };
+        let new = || {
+            let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
+            Gate::new(partition, &config.quotas)
+        };
+        self.with_table(|table| table.use_or_insert(key, config.max_partitions, new))
     }
 
     /// The gate of that partition, if one is known.
     pub(crate) fn known(&self, partition: &Partition) -> Option<Arc<Gate>> {
         let key = self.keyed.key(partition);
-        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        gates.get(&key).map(Arc::clone)
+        self.with_table(|table| table.get(key))
     }
 
-    /// `new` is called only where the partition is new.
-    fn get_or_insert(&self, key: PartitionKey, new: impl FnOnce() -> Gate) -> Arc<Gate> {
+    fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
         // Nothing that can panic runs under this lock but the allocator; a table is whole after any
         // of its steps.
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = gates.entry(key).or_insert_with(|| Arc::new(new()));
-        Arc::clone(gate)
+        work(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

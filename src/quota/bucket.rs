@@ -88,6 +88,11 @@ impl Bucket {
         self.unit
     }
 
+    /// Whether all of it is there, as of one that is not known yet.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     /// When `cost` is there, after `ahead` was taken. A cost above the whole limit is there as soon
     /// as the bucket is not overdrawn: the server may know better than our estimate.
     ///

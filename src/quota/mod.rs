@@ -95,6 +95,17 @@ impl fmt::Display for Hold {
     }
 }
 
+/// What would be lost if a partition that nobody uses were forgotten; the more, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Worth {
+    /// Nothing: it would be met anew as it is.
+    Nothing,
+    /// What it has learned or used up, which would be found out anew by refusals.
+    Knowledge,
+    /// A pause, and then something would be sent before the time that the server asked for.
+    Pause,
+}
+
 /// The model of one partition.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
@@ -392,6 +403,18 @@ impl Model {
         self.opening.refused(None);
         self.rate.forget();
         self.concurrency.forget();
+    }
+
+    /// What would be lost without it.
+    pub(crate) fn worth(&self, now: Instant) -> Worth {
+        let announced = self.buckets.iter().any(|b| !b.is_full(now));
+        if self.paused_until(now).is_some() {
+            Worth::Pause
+        } else if announced || !self.declared.is_unused(now) || self.pause.was_on_of_late(now) {
+            Worth::Knowledge
+        } else {
+            Worth::Nothing
+        }
     }
 
     /// Which rates and limits are charged by: another number whenever one of them changes.

@@ -4,8 +4,13 @@
 //! counts. Refusals of requests that were sent before the pause began belong to the same episode:
 //! the burst that met the limit is one event, however many of its requests were refused.
 
-use std::collections::BTreeMap;
+use super::after;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
+
+/// How long it counts for something how often a partition was refused: a minute, by which most limits
+/// count.
+const LATE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Pause {
@@ -43,6 +48,11 @@ impl Pause {
     /// Episodes since a request was last served.
     pub(super) fn refusals(&self) -> u32 {
         self.refusals
+    }
+
+    /// Whether one was on less than [`LATE`] ago.
+    pub(super) fn was_on_of_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| after(until, LATE) > now)
     }
 
     /// Episodes in a row, with the one that a refusal of a request sent at `sent_at` belongs to.

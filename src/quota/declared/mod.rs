@@ -73,6 +73,14 @@ impl Declared {
         self.accounts.iter().any(|a| cost.count(a.unit) > a.limit)
     }
 
+    /// Whether all of each quota is there.
+    pub(super) fn is_unused(&self, now: Instant) -> bool {
+        self.accounts.iter().all(|account| match &account.kind {
+            Kind::Sliding(log) => log.is_empty(now),
+            Kind::Steady(bucket) => bucket.is_full(now),
+        })
+    }
+
     /// When `cost` may be taken after `ahead` was, by each account.
     pub(super) fn opens_at(
         &self,

@@ -84,6 +84,13 @@ impl Sliding {
         self.limit.saturating_sub(counted)
     }
 
+    /// Whether nothing that was taken counts any longer, whatever the cushion.
+    pub(super) fn is_empty(&self, now: Instant) -> bool {
+        let counts_for = self.counts_for(CEILING);
+        let last = self.entries.back();
+        last.is_none_or(|last| after(last.last, counts_for) <= now)
+    }
+
     /// Takes them, whether they may be taken or not.
     pub(super) fn take(&mut self, now: Instant, units: u64) {
         self.clear(now);

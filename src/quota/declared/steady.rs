@@ -65,6 +65,11 @@ impl Steady {
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
+    /// Whether nothing is missing.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        self.missing_at(now) == 0
+    }
+
     /// Takes them, whether they are there or not.
     pub(super) fn take(&mut self, now: Instant, units: u64) {
         // However much is taken, no more is overdrawn than a span makes up for.
@@ -72,7 +77,7 @@ impl Steady {
             .weight(self.burst)
             .saturating_add(self.weight(self.per_span));
         let missing = self.missing_at(now);
-        if missing == 0 {
+        if self.is_full(now) {
             self.full_at = self.full_at.max(Some(now));
         }
         let missing = missing.saturating_add(self.weight(units));
