@@ -14,7 +14,7 @@ Usage: cargo bench --bench race -- [OPTIONS]
   --only SERVER      a server by its number or a part of its name; may be repeated
   --workload NAME    at-once, closed, poisson-0.9 or poisson-1.5; may be repeated
   --strategy NAME    nothing, backoff, retry-after, openai-python, aws-adaptive,
-                     governor or ours; may be repeated
+                     governor, ours or ours-told; may be repeated
   --seeds FIRST-LAST the medians over these seeds are shown
                      [default: 1-5 for ours, 1 for the others]
   --plot FILE.svg    draws the outcomes of the workload at-once
@@ -88,7 +88,7 @@ impl Args {
     }
 
     pub(crate) fn seeds(&self, strategy: &Strategy) -> RangeInclusive<u64> {
-        let is_ours = strategy.name == Strategy::OURS.name;
+        let is_ours = strategy.name.starts_with(Strategy::OURS.name);
         let default = if is_ours { 1..=5 } else { 1..=1 };
         self.seeds.clone().unwrap_or(default)
     }

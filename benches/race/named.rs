@@ -25,8 +25,8 @@ const NOTHING: Hints = Hints {
 
 /// Ten a second, twenty at once.
 const BUCKET: Rate = Rate {
-    burst: 20,
-    per: seconds(2),
+    is_bucket: true,
+    ..rate(20, 2)
 };
 
 /// All of them, in order of their numbers, which begin with 1.
@@ -57,12 +57,7 @@ pub(crate) fn worlds() -> Vec<World> {
         world("bans", BUCKET, SECONDS, |now| {
             Ban::new(bucket(now), seconds(1), seconds(1))
         }),
-        World {
-            requests: 100_000,
-            ..world("100,000 waiting", rate(1_000, 1), SECONDS, |now| {
-                TokenBucket::new(Unit::Requests, 1_000, per_minute(60_000), now)
-            })
-        },
+        crowd(),
         World {
             service: Spread::Uniform(seconds(2), seconds(10)),
             told: Told::default(),
@@ -76,7 +71,10 @@ pub(crate) fn worlds() -> Vec<World> {
 /// 500 requests and 100,000 tokens a minute. The first half of the requests is small, and bound by
 /// the requests per minute; the second is large, and bound by the tokens.
 fn openai() -> World {
-    let requests = rate(500, 60);
+    let bucket = |burst| Rate {
+        is_bucket: true,
+        ..rate(burst, 60)
+    };
     World {
         // A minute's tokens are 200 for each of a minute's requests.
         tokens: Box::new(|rng, progress| match progress {
@@ -85,12 +83,12 @@ fn openai() -> World {
         }),
         stated: Stated::InBody,
         told: Told {
-            requests: Some(requests),
-            tokens: Some(rate(100_000, 60)),
+            requests: Some(bucket(500)),
+            tokens: Some(bucket(100_000)),
             at_a_time: None,
         },
         rate: 6.5,
-        ..world("OpenAI", requests, Hints::OPENAI, |now| {
+        ..world("OpenAI", bucket(500), Hints::OPENAI, |now| {
             Quota::full(Limits::per_minute(500, 100_000), now)
         })
     }
@@ -121,6 +119,20 @@ fn shared_window() -> World {
         processes: 4,
         ..world("shared IETF window", rate(100, 10), hints, |now| {
             FixedWindow::new(Unit::Requests, 100, seconds(10), now)
+        })
+    }
+}
+
+/// A hundred times as many callers as elsewhere, and a hundred times the rate.
+fn crowd() -> World {
+    let bucket = Rate {
+        is_bucket: true,
+        ..rate(1_000, 1)
+    };
+    World {
+        requests: 100_000,
+        ..world("100,000 waiting", bucket, SECONDS, |now| {
+            TokenBucket::new(Unit::Requests, 1_000, per_minute(60_000), now)
         })
     }
 }
@@ -163,8 +175,11 @@ fn world<L: Limit + 'static>(
 
 /// So many in so many seconds.
 const fn rate(burst: u32, per: u64) -> Rate {
-    let per = seconds(per);
-    Rate { burst, per }
+    Rate {
+        burst,
+        per: seconds(per),
+        is_bucket: false,
+    }
 }
 
 fn per_minute(units: u32) -> NonZeroU32 {

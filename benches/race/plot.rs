@@ -138,7 +138,7 @@ fn share(value: f64, ticks: &[f64]) -> f64 {
     (value / first).ln().clamp(0.0, (last / first).ln()) / (last / first).ln()
 }
 
-/// Ours is drawn last; the others have shapes that can be told apart where they coincide.
+/// Ours are drawn last; the others have shapes that can be told apart where they coincide.
 fn write_mark(svg: &mut String, strategy: &str, x: f64, y: f64) -> fmt::Result {
     let shape = match strategy {
         "nothing" => r##"<path d="M-5-5 5 5M-5 5 5-5" stroke="#777" stroke-width="2"/>"##,
@@ -147,7 +147,8 @@ fn write_mark(svg: &mut String, strategy: &str, x: f64, y: f64) -> fmt::Result {
         "openai-python" => r##"<circle r="4" fill="#009e73"/>"##,
         "aws-adaptive" => r##"<path d="M-5-5H5V5H-5Z" fill="#cc79a7"/>"##,
         "governor" => r#"<path d="M-8-8H8V8H-8Z" fill="none" stroke="black" stroke-width="2"/>"#,
-        _ => r##"<circle r="6" fill="#d50000" stroke="white"/>"##,
+        "ours" => r##"<circle r="6" fill="#d50000" stroke="white"/>"##,
+        _ => r##"<circle r="3" fill="white" stroke="#d50000" stroke-width="2"/>"##,
     };
     writeln!(
         svg,

@@ -31,7 +31,7 @@ pub(crate) struct Strategy {
 }
 
 impl Strategy {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::new("nothing", nothing::client),
         Self::new("backoff", backoff::client),
         Self::new("retry-after", retry_after::client),
@@ -39,6 +39,7 @@ impl Strategy {
         Self::new("aws-adaptive", aws::client),
         Self::new("governor", governor::client),
         Self::OURS,
+        Self::new("ours-told", ours::told),
     ];
 
     /// This crate, told nothing.

@@ -43,6 +43,8 @@ pub(crate) struct Told {
 pub(crate) struct Rate {
     pub(crate) burst: u32,
     pub(crate) per: Duration,
+    /// Whether they come back one by one, as in a bucket.
+    pub(crate) is_bucket: bool,
 }
 
 impl Rate {
