@@ -21,7 +21,7 @@ Usage: cargo bench --bench race -- [OPTIONS]
   --random N         races through N random worlds instead; if no strategy is
                      named, with ours alone
   --seed S           the random worlds of this seed [default: 1]
-  --world K          of the random worlds, only that of this number
+  --world K          of the random worlds, only that of this number, from 0 on
   --trace            prints each request and each answer
   --help             prints this
 ";
@@ -76,6 +76,9 @@ impl Args {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 _ => return Err(arg.unexpected()),
             }
+        }
+        if args.world.is_some() && args.random.is_none() {
+            return Err("expected --random beside --world".into());
         }
         Ok(Some(args))
     }

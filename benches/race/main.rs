@@ -4,7 +4,17 @@
 //! for the CPU time. The yardstick is an ideal server that lets wait whom others refuse: no client
 //! can be faster than that.
 //!
-//! Run with `cargo bench --bench race`; `-- --help` tells what else there is.
+//! Run with `cargo bench --bench race`; `-- --help` tells what else there is. The columns:
+//!
+//! - *succeeded*: the calls that ended with a success.
+//! - *time/ideal*: the time until the last success, over that of the ideal server; or why it was
+//!   not reached: some calls starved (their client gave up, or fifty times the ideal time and ten
+//!   minutes had passed), or so many requests were sent that the race was stopped.
+//! - *sent*, *429s*: the requests that the network saw, and those of them that were refused, for
+//!   each success.
+//! - *p50*, *p99*, *longest*: how long the calls took that succeeded.
+//! - *order kept*: the share of first attempts that left in the order of their calls.
+//! - *CPU*: the time of the thread, for all of it: client, network and server.
 
 mod args;
 mod named;

@@ -79,7 +79,11 @@ impl Drawn {
             service,
             retry_after,
             fields,
-            reset: [Reset::Full, Reset::Next][rng.usize(..2)],
+            reset: match fields {
+                // OpenAI's durations mean nothing else.
+                Some(Fields::GoDurations) => Reset::Full,
+                _ => [Reset::Full, Reset::Next][rng.usize(..2)],
+            },
             ahead: (rng.f64() * 2.0 - 1.0) * HOUR,
             keys: [Some(1.0), second_key].into_iter().flatten().collect(),
             processes: [1, 1, 1, 2, 3, 4][rng.usize(..6)],
@@ -136,6 +140,8 @@ fn hints(kind: Kind, rng: &mut Rng) -> (Option<RetryAfter>, Option<Fields>) {
         3 => (beside, Some(Fields::Structured)),
         4 => (beside, Some(Fields::Seconds)),
         5 => (beside, Some(Fields::UnixTime)),
+        // Only buckets are described so.
+        6 if kind.has_length() => (beside, Some(Fields::UnixTime)),
         6 => (beside, Some(Fields::GoDurations)),
         7 => {
             let ratio = log_uniform(rng, 0.1, 1.0);
