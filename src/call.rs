@@ -318,9 +318,10 @@ where
 
     fn decide(&self, status: StatusCode, signal: &Signal, heard_at: Instant) -> Decision {
         let episode = self.caller.episode();
-        let refusals = match self.is_singled_out() {
-            true => episode.refusals.max(self.attempts),
-            false => episode.refusals,
+        let refusals = if self.is_singled_out() {
+            episode.refusals.max(self.attempts)
+        } else {
+            episode.refusals
         };
         let time_left = |deadline: Instant| deadline.saturating_duration_since(heard_at);
         self.policy.decide(&retry::Refusal {

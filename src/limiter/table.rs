@@ -134,7 +134,7 @@ mod tests {
     use crate::{
         limiter::{Bounds, Caller, Lesson},
         partition::{Keyed, Partition},
-        quota::Cost,
+        quota::{Cost, Refused},
     };
     use std::time::Duration;
 
@@ -188,7 +188,8 @@ mod tests {
             };
             let until = now + wait;
             caller.answered(now, &[], Lesson::Reading { until });
-            caller.understood(now, Some(until));
+            let wait = Some(until.saturating_duration_since(now));
+            caller.understood(now, Some(Refused { until, wait }));
         }
     }
 

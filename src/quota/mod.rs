@@ -172,7 +172,8 @@ impl Model {
                 self.opening.open();
             }
         }
-        self.opening.expect(waiting, self.rate.flow(refusal_time));
+        self.opening
+            .expect(waiting, self.rate.flow(refusal_time.saturating_mul(2)));
         self.concurrency.pass(now, &self.tempo);
     }
 
@@ -341,41 +342,44 @@ impl Model {
 
     /// A refusal that concerns all. Whether it began a new pause.
     pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) -> bool {
-        let again = self.pause.refusals_with(sent.at) == self.pause.refusals();
+        let suspicion = self.suspect(now, sent, refused);
+        let is_free_soon = self.concurrency.is_in_use() && refused.wait.is_none();
+        if suspicion == Some(Suspicion::Confirmed) && is_free_soon {
+            // One of those in flight makes room, and nobody knows when.
+            return false;
+        }
         let mut admitted = None;
-        if !self.is_announced(now, sent.reserved.cost) {
-            let suspicion = match self.rate.is_known() && self.rate.is_probing() {
-                true => Suspicion::Refuted,
-                false => {
-                    let pause = refused.wait.unwrap_or_default().as_secs_f64();
-                    let answer = self.tempo.usual_answer().map(|usual| usual.as_secs_f64());
-                    let pause_ratio = answer.map_or(0.0, |answer| pause / answer.max(0.001));
-                    let depth = sent.reserved.depth;
-                    self.concurrency.refused(depth, again, pause_ratio)
-                }
-            };
-            if suspicion == Suspicion::Confirmed
-                && refused.wait.is_none()
-                && self.concurrency.is_in_use()
-            {
-                return false;
-            }
-            if suspicion == Suspicion::Refuted {
-                self.rate.blame();
-            }
-            if suspicion != Suspicion::Confirmed {
-                admitted = self.rate.refused(sent.reserved.turn, sent.at, refused.wait);
-            }
+        if matches!(suspicion, Some(Suspicion::Refuted | Suspicion::Possible)) {
+            admitted = self.rate.refused(sent.reserved.turn, sent.at, refused.wait);
         }
         self.declared.refused(now, sent.at, refused.until);
         let is_new = self.pause.refused(sent.at, refused.until);
-        if is_new {
-            self.opening.refused(None);
-        }
-        if admitted.is_some() && !self.rate.is_known() && self.rate.is_to_blame() {
-            self.opening.refused(admitted);
+        let tells = admitted.filter(|_| self.rate.is_to_blame() && !self.rate.is_known());
+        if is_new || tells.is_some() {
+            self.opening.refused(tells);
         }
         is_new
+    }
+
+    /// Whether the concurrency has caused a refusal, or else the rate; `None` if it is explained by
+    /// what the server announced.
+    fn suspect(&mut self, now: Instant, sent: Sent, refused: Refused) -> Option<Suspicion> {
+        if self.is_announced(now, sent.reserved.cost) {
+            return None;
+        }
+        if self.rate.is_probing() {
+            return Some(Suspicion::Refuted);
+        }
+        let again = self.pause.is_on_for(sent.at);
+        let answer = self.tempo.usual_answer();
+        let lost = refused.wait.zip(answer).map_or(0.0, |(wait, answer)| {
+            wait.as_secs_f64() / answer.as_secs_f64().max(0.001)
+        });
+        let suspicion = self.concurrency.refused(sent.reserved.depth, again, lost);
+        if suspicion == Suspicion::Refuted {
+            self.rate.blame();
+        }
+        Some(suspicion)
     }
 
     /// Whether what the server announced explains a refusal.

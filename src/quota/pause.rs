@@ -45,9 +45,9 @@ impl Pause {
         until.filter(|&until| until > now)
     }
 
-    /// Episodes since a request was last served.
-    pub(super) fn refusals(&self) -> u32 {
-        self.refusals
+    /// Whether a refusal of a request sent then belongs to the last episode.
+    pub(super) fn is_on_for(&self, sent_at: Instant) -> bool {
+        self.until.is_some_and(|until| sent_at < until)
     }
 
     /// Whether one was on less than [`LATE`] ago.
@@ -57,8 +57,8 @@ impl Pause {
 
     /// Episodes in a row, with the one that a refusal of a request sent at `sent_at` belongs to.
     pub(super) fn refusals_with(&self, sent_at: Instant) -> u32 {
-        let new = self.until.is_none_or(|until| sent_at >= until);
-        self.refusals.saturating_add(u32::from(new))
+        let is_new = !self.is_on_for(sent_at);
+        self.refusals.saturating_add(u32::from(is_new))
     }
 
     /// What an admission that is granted now has to remember.
@@ -136,7 +136,7 @@ mod tests {
         let pause = Pause::default();
         assert_eq!(pause.opens_at(), None);
         assert_eq!(pause.ends_at(Instant::now()), None);
-        assert_eq!(pause.refusals(), 0);
+        assert_eq!(pause.refusals, 0);
     }
 
     #[test]
@@ -173,14 +173,14 @@ mod tests {
             assert_eq!(pause.refusals_with(sent_at), 1);
             assert!(!pause.refused(sent_at, until));
         }
-        assert_eq!(pause.refusals(), 1);
+        assert_eq!(pause.refusals, 1);
         assert_eq!(
             pause.refusals_with(until),
             2,
             "what was sent after the pause is another"
         );
         assert!(pause.refused(until, until + SECOND));
-        assert_eq!(pause.refusals(), 2);
+        assert_eq!(pause.refusals, 2);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Backoff {
 
     /// The delay after so many refusals in a row; `random_ratio` from 0.0 to 1.0.
     pub(crate) fn delay(&self, refusals: u32, random_ratio: f64) -> Duration {
-        let growth = GROWTH.powi(refusals.saturating_sub(1).min(100) as i32);
+        let growth = GROWTH.powf(f64::from(refusals.saturating_sub(1).min(100)));
         // The conversions saturate, and a NaN would be zero.
         let delay = Duration::from_nanos((self.initial.as_nanos() as f64 * growth) as u64);
         let delay = delay.min(self.max);

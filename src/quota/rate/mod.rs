@@ -1,0 +1,198 @@
+//! The rate at which a quota flows, learned from refusals alone.
+//!
+//! When a request is refused the quota is used up at that moment. Between two such moments just as
+//! many are admitted as flow in: that number over that time *is* the rate, exactly for a bucket, and
+//! on the average for windows of any kind. A burst that meets the limit is one such moment, however
+//! many of its requests are refused. What happens from one pause to the next is a [`Cycle`], and what
+//! it tells of the rate a [`Sample`]; the [`Pace`] is what is made of that.
+//!
+//! A pause after which nothing is admitted tells nothing: the server was out of order, or the wait
+//! that it named too short. A cycle in which nobody waited tells the least that the rate can be, for
+//! it was the callers that set the pace.
+
+mod cycle;
+mod pace;
+
+use super::{CEILING, tempo::Tempo};
+use cycle::{Closed, Cycle, Empty, First};
+use pace::Pace;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    pace: Option<Pace>,
+    /// The present cycle, and the number of it.
+    cycle: Option<Cycle>,
+    cycles: u32,
+    /// The one before, while it is not known whether the quota is open again.
+    closed: Option<Closed>,
+    /// The very first one.
+    first: Option<First>,
+    /// How many at the least were had at once after a pause.
+    least_burst: f64,
+    /// When the quota was used up before the present cycle.
+    empty: Option<Empty>,
+    /// Whether a refusal has been seen that nothing else explains.
+    is_to_blame: bool,
+}
+
+/// Which cycle a request belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    cycle: u32,
+}
+
+impl Rate {
+    /// Whether a rate is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.pace.is_some()
+    }
+
+    /// Whether requests go before they are due.
+    pub(super) fn is_probing(&self) -> bool {
+        self.is_to_blame && self.pace.as_ref().is_some_and(Pace::is_probing)
+    }
+
+    /// Whether a refusal has been seen that nothing else explains. Until then the rate is measured,
+    /// but holds nobody back.
+    pub(super) fn is_to_blame(&self) -> bool {
+        self.is_to_blame
+    }
+
+    /// Nothing else explains a refusal.
+    pub(super) fn blame(&mut self) {
+        self.is_to_blame = true;
+    }
+
+    /// The time from one request to the next, if the rate is known.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        self.pace.as_ref().map(Pace::interval)
+    }
+
+    /// How many flow in within that time, if the rate is known.
+    pub(super) fn flow(&self, span: Duration) -> u64 {
+        self.pace.as_ref().map_or(0, |pace| pace.flow(span))
+    }
+
+    /// When the next may go after `ahead` others. The first after a pause always may: the server
+    /// said so.
+    pub(super) fn opens_at(&self, ahead: u64) -> Option<Instant> {
+        let is_open = self.closed.is_none() && self.cycle.as_ref().is_some_and(Cycle::is_open);
+        let pace = self.pace.as_ref().filter(|_| self.is_to_blame && is_open);
+        pace.map(|pace| pace.opens_at(ahead))
+    }
+
+    /// A request is admitted; it `waited`, or came when the quota was open.
+    pub(super) fn reserve(&mut self, now: Instant, waited: bool, tempo: &Tempo) -> Turn {
+        let cycle = match self.cycle.take() {
+            Some(cycle) if cycle.is_open() => cycle,
+            last => {
+                self.close(last);
+                self.cycles = self.cycles.wrapping_add(1);
+                Cycle::new(now)
+            }
+        };
+        let cycle = self.cycle.insert(cycle);
+        cycle.sent(waited);
+        if let Some(pace) = &mut self.pace {
+            let since = self.empty.as_ref().map(|empty| empty.since(now));
+            if pace.reserve(now, cycle.admitted(), since, tempo.refusal_time()) {
+                cycle.probed(now);
+            }
+        }
+        Turn { cycle: self.cycles }
+    }
+
+    /// An admission was not used.
+    pub(super) fn give_back(&mut self, turn: Turn) {
+        if turn.cycle == self.cycles {
+            self.cycle.as_mut().map(Cycle::give_back);
+            self.pace.as_mut().map(Pace::give_back);
+        }
+    }
+
+    /// A request was refused because the quota was used up, and the server asked to wait so long.
+    /// Returns how many were admitted since the pause before; `None` for a late one of an earlier
+    /// cycle.
+    pub(super) fn refused(
+        &mut self,
+        turn: Turn,
+        sent_at: Instant,
+        wait: Option<Duration>,
+    ) -> Option<u64> {
+        let cycle = self.cycle.as_mut().filter(|_| turn.cycle == self.cycles)?;
+        cycle.refused(sent_at, wait);
+        Some(cycle.admitted())
+    }
+
+    /// The first request after a pause was not refused: the quota is open again.
+    pub(super) fn opened(&mut self, tempo: &Tempo) {
+        let Some(opened_at) = self.cycle.as_ref().map(Cycle::began) else {
+            return;
+        };
+        let Some(closed) = self.closed.take() else {
+            return;
+        };
+        if closed.admitted() > 0 {
+            self.learn(opened_at, &closed);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.resume(opened_at, &closed, tempo);
+        }
+        self.empty = Some(closed.empty());
+    }
+
+    /// Forgets all that was learned.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            cycles: self.cycles.wrapping_add(1),
+            ..Self::default()
+        };
+    }
+
+    /// A cycle is over; whether the quota is open again the next request will tell.
+    fn close(&mut self, cycle: Option<Cycle>) {
+        let Some(next) = cycle.and_then(Cycle::close) else {
+            return;
+        };
+        match &mut self.closed {
+            Some(closed) if next.admitted() == 0 => closed.refused_again(&next),
+            closed => *closed = Some(next),
+        }
+    }
+
+    fn learn(&mut self, opened_at: Instant, closed: &Closed) {
+        let Some(empty) = &self.empty else {
+            self.first = Some(closed.first());
+            // A server that names no time is asked until it opens, so that its time is known.
+            if let Some(sample) = closed.whole(opened_at) {
+                self.pace = Some(Pace::new(opened_at, &sample));
+            }
+            return;
+        };
+        let known = self.pace.as_ref().map(Pace::interval);
+        let sample = closed.sample(opened_at, empty, known, self.first);
+        let pace = match &mut self.pace {
+            Some(pace) => {
+                pace.learn(&sample);
+                pace
+            }
+            None => self.pace.insert(Pace::new(opened_at, &sample)),
+        };
+        let interval = pace.interval();
+        self.least_burst = self.least_burst.max(closed.burst(interval));
+        let burst = self.first.and_then(|first| first.burst(interval));
+        pace.set_burst(burst.unwrap_or(self.least_burst));
+    }
+}
+
+/// The conversion saturates, and of a NaN it makes zero.
+fn nanoseconds(nanoseconds: f64) -> Duration {
+    Duration::from_nanos(nanoseconds as u64).min(CEILING)
+}
+
+/// How many times the one is the other; of nothing, as if it were a nanosecond.
+fn ratio(span: Duration, interval: Duration) -> f64 {
+    span.as_nanos() as f64 / interval.as_nanos().max(1) as f64
+}

@@ -1,0 +1,285 @@
+//! When requests are due, at a rate that is known more or less well.
+//!
+//! Requests go one interval after another, counted from the moment at which the quota was last used
+//! up, so that what flowed in during a pause is had at once; a little later than that, so that the
+//! network's jitter makes none arrive too early. Where quota comes back at once (the server asks for
+//! a far longer wait than one interval) and in small numbers, it is spread over its time instead.
+//!
+//! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
+//! does: so from time to time one request goes before it is due; if it is not refused another one,
+//! then two, then four, until the quota is used up and the rate is known anew. The patience between
+//! two such probes grows as long as they find the rate to be what it was. A server that names no
+//! time punishes a probe with a wait of unknown length: there the pace rises by small steps instead.
+
+use super::{
+    cycle::{BLUR, CHANGE, Closed, Sample},
+    nanoseconds, ratio,
+};
+use crate::quota::{after, level::SLOWEST, tempo::Tempo};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Admissions that the mean is taken over.
+const MEMORY: f64 = 100.0;
+
+/// From fewer admissions than this no least rate is taken.
+const FEW: f64 = 8.0;
+
+/// Admissions from one probe to the next: while the rate is new or has fallen, when it has just
+/// risen, and at most; and by what they grow.
+const PATIENCE: f64 = 12.0;
+const RISEN: f64 = 3.0;
+const MAX_PATIENCE: f64 = 200.0;
+const PATIENCE_GROWTH: f64 = 1.25;
+
+/// The share of a burst that is sent at once: what is in a bucket is known less well than its rate.
+const SAFE: f64 = 0.9;
+
+/// Of those that were admitted since the pause at most one in so many goes too early at once.
+const STEP: u64 = 10;
+
+/// A window of at least so many is used up at its beginning, and the refusal that tells its end is
+/// the cheapest clock. A smaller one is spread over its time.
+const LARGE_WINDOW: u64 = 50;
+
+/// The first step by which the pace rises where no time is named, and the largest.
+const RISE: f64 = 0.08;
+const MAX_RISE: f64 = 0.5;
+
+/// Retry-After counts whole seconds.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// Nanoseconds from one request to the next, and the admissions that it is the mean of.
+    interval: f64,
+    weight: f64,
+    /// How many can be had at once.
+    burst: f64,
+    due: Instant,
+    probe: Probe,
+    /// When the next probe begins or goes on.
+    grows_at: Instant,
+    patience: f64,
+    /// Whether the rate was higher before: it may be so again.
+    has_fallen: bool,
+    /// How long pauses have been of late.
+    block: Duration,
+    admitted: u64,
+}
+
+/// How a higher rate is tried.
+#[derive(Debug)]
+enum Probe {
+    /// So many go before they are due; fewer more each time, if a refusal is `costly`.
+    Early { extra: u64, is_costly: bool },
+    /// By a pace that rises by the next `step` from `proved` nanoseconds.
+    Rise { step: f64, proved: f64 },
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant, sample: &Sample) -> Self {
+        Self {
+            interval: bounded(sample.interval),
+            weight: sample.admitted,
+            burst: sample.admitted,
+            due: now,
+            probe: Probe::Early {
+                extra: 0,
+                is_costly: false,
+            },
+            grows_at: now,
+            patience: PATIENCE.min(sample.admitted),
+            has_fallen: false,
+            block: Duration::ZERO,
+            admitted: 0,
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        nanoseconds(self.interval)
+    }
+
+    /// How many flow in within that time.
+    pub(super) fn flow(&self, span: Duration) -> u64 {
+        ratio(span, self.interval()) as u64
+    }
+
+    pub(super) fn is_probing(&self) -> bool {
+        matches!(self.probe, Probe::Early { extra, .. } if extra > 0)
+    }
+
+    /// So many can be had at once.
+    pub(super) fn set_burst(&mut self, burst: f64) {
+        self.burst = (burst * SAFE).max(1.0);
+    }
+
+    pub(super) fn opens_at(&self, ahead: u64) -> Instant {
+        let due = after(self.due, self.requests(ahead));
+        match &self.probe {
+            Probe::Rise { .. } => due,
+            Probe::Early { extra, .. } => {
+                let grown = before(due, self.requests(self.grown()));
+                before(due, self.requests(*extra)).min(grown.max(self.grows_at))
+            }
+        }
+    }
+
+    /// A request goes; with it so many were `admitted` since the pause, and it is so long ago that
+    /// the quota was used up. Whether a probe begins.
+    pub(super) fn reserve(
+        &mut self,
+        now: Instant,
+        admitted: u64,
+        since: Option<Duration>,
+        refusal_time: Duration,
+    ) -> bool {
+        let was_probing = self.is_probing();
+        if now >= self.grows_at {
+            self.probe(now, admitted, since, refusal_time);
+        }
+        let at_once = nanoseconds((self.burst - 1.0).max(0.0) * self.interval);
+        self.due = after(self.due.max(before(now, at_once)), self.requests(1));
+        self.admitted = admitted;
+        self.is_probing() && !was_probing
+    }
+
+    pub(super) fn give_back(&mut self) {
+        self.due = before(self.due, self.requests(1));
+    }
+
+    pub(super) fn learn(&mut self, sample: &Sample) {
+        let Sample {
+            interval, admitted, ..
+        } = *sample;
+        if let Probe::Rise { proved, .. } = self.probe {
+            self.interval = self.interval.max(proved);
+        }
+        let expected = interval * admitted / self.interval;
+        let off = (admitted - expected).abs();
+        if sample.is_least {
+            if admitted >= FEW {
+                self.interval = bounded(self.interval.min(interval));
+            }
+        } else if off > BLUR && off > CHANGE * expected {
+            self.has_fallen = interval > self.interval;
+            let patience = if self.has_fallen { PATIENCE } else { RISEN };
+            self.patience = patience.min(admitted);
+            self.interval = bounded(interval);
+            self.weight = admitted;
+        } else {
+            let share = admitted / (admitted + self.weight);
+            self.interval = bounded(self.interval + (interval - self.interval) * share);
+            self.weight = (self.weight + admitted).min(MEMORY);
+            if self.patience < PATIENCE {
+                self.patience = (self.patience * 2.0).min(PATIENCE);
+            } else if !self.has_fallen {
+                self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+            }
+        }
+    }
+
+    /// The pause is over, and the first request has gone.
+    pub(super) fn resume(&mut self, now: Instant, closed: &Closed, tempo: &Tempo) {
+        let empty = closed.empty();
+        let pause = empty.since_last(now);
+        let wait = closed.wait();
+        let is_lump = wait > Some(self.requests(2).saturating_add(ROUNDING));
+        let is_spread = wait.is_none() || is_lump && closed.admitted() < LARGE_WINDOW;
+        let first = if is_spread {
+            now
+        } else {
+            let jitter = tempo.jitter().saturating_mul(2);
+            after(empty.last(), self.requests(1).saturating_add(jitter))
+        };
+        self.due = after(first, self.requests(1));
+        self.block = empty.since(now).max(self.block.mul_f64(0.9));
+        let is_costly = ratio(pause, self.interval()) > 0.8 * self.burst;
+        self.probe = match wait {
+            None => Probe::Rise {
+                step: RISE,
+                proved: self.interval,
+            },
+            Some(_) => Probe::Early {
+                extra: 0,
+                is_costly,
+            },
+        };
+        self.grows_at = after(now, self.patience(pause, is_costly, tempo.refusal_time()));
+    }
+
+    /// How long until the next probe: as long as the admissions take that it is worth; no sooner
+    /// than refusals would be noticed; and where a refusal loses quota, so long that at most a tenth
+    /// is lost, once the rate is known well.
+    fn patience(&self, pause: Duration, is_costly: bool, refusal_time: Duration) -> Duration {
+        let worth = nanoseconds(self.patience * self.interval);
+        let round_trips = if self.patience > RISEN { 20 } else { 3 };
+        let price = if self.patience > PATIENCE { 10 } else { 1 };
+        let price = pause.saturating_mul(if is_costly { price } else { 0 });
+        let block = match self.probe {
+            Probe::Rise { .. } => self.block,
+            Probe::Early { .. } => Duration::ZERO,
+        };
+        worth
+            .max(refusal_time.saturating_mul(round_trips))
+            .max(price)
+            .max(block)
+    }
+
+    fn probe(
+        &mut self,
+        now: Instant,
+        admitted: u64,
+        since: Option<Duration>,
+        refusal_time: Duration,
+    ) {
+        let grown = self.grown();
+        match &mut self.probe {
+            Probe::Rise { step, proved } => {
+                *proved = self.interval;
+                self.interval = bounded(self.interval / (1.0 + *step));
+                *step = (*step * 2.0).min(MAX_RISE);
+                let worth = nanoseconds(self.patience * self.interval);
+                self.grows_at = after(now, worth.max(self.block));
+            }
+            Probe::Early { extra, .. } if now < self.due => {
+                // What was sent before the last growth is admitted, and so much at the least flows
+                // in.
+                let proved = admitted.saturating_sub(*extra);
+                if let Some(since) = since.filter(|_| proved > 0) {
+                    let least = since.as_nanos() as f64 / proved as f64;
+                    self.interval = bounded(self.interval.min(least));
+                }
+                *extra = grown;
+                self.grows_at = after(now, refusal_time);
+            }
+            Probe::Early { .. } => {}
+        }
+    }
+
+    /// How many go before they are due when a probe has grown: twice as many, but only so many more
+    /// that few of all are refused at the end.
+    fn grown(&self) -> u64 {
+        match self.probe {
+            Probe::Rise { .. } => 0,
+            Probe::Early { extra, is_costly } => {
+                let more = if is_costly { extra / 4 } else { extra };
+                extra.saturating_add(more.min(self.admitted / STEP).max(1))
+            }
+        }
+    }
+
+    fn requests(&self, requests: u64) -> Duration {
+        nanoseconds(self.interval * requests as f64)
+    }
+}
+
+/// From a nanosecond to an hour: what is measured is finite, and one odd sample closes nothing for
+/// good.
+fn bounded(interval: f64) -> f64 {
+    interval.clamp(1.0, SLOWEST.as_nanos() as f64)
+}
+
+fn before(at: Instant, span: Duration) -> Instant {
+    at.checked_sub(span).unwrap_or(at)
+}
