@@ -126,10 +126,10 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.max_partitions = max_partitions)
     }
 
-    /// The delay after a refusal without a hint: `initial` after the first, doubled after each one
+    /// The delay after a refusal without a hint: `initial` after the first, half as long again after each one
     /// that follows in the same partition, up to `max`. A random share of up to a quarter is added.
     ///
-    /// Default: 500 ms to 30 s, so that ten retries outlast the minute that most limits are counted
+    /// Default: 500 ms to 30 s, so that a dozen retries outlast the minute that most limits are counted
     /// by.
     ///
     /// # Errors

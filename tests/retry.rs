@@ -120,7 +120,7 @@ async fn a_server_that_refuses_for_ever_is_asked_seldom_and_not_for_ever() {
         );
         assert_eq!(read(answer).await, (429, "ok".into()));
         let times = server.times();
-        assert_eq!(times.len(), 11);
+        assert_eq!(times.len(), 21);
         let spaced = times
             .windows(2)
             .skip(1)

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 /// How long those behind the front rely on what holds it back, where that is not certain.
 const UNCERTAIN: Duration = Duration::from_secs(1);
 
-/// Beyond this place in line all look equally seldom whether somebody ahead has failed.
-const MAX_PLACES: u32 = 300;
+/// So many places in line share a moment at which they look whether somebody ahead has failed, and
+/// beyond so many of those moments all look equally seldom.
+const PLACES: u32 = 16;
+const MAX_WAIT: u32 = 300;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -198,10 +200,9 @@ impl State {
                 .opens_at()
                 .unwrap_or(now)
                 .min(after(now, UNCERTAIN));
-            // One who is not being polled costs those behind it the time that a turn may stay
-            // unused: so far behind nobody can be needed sooner.
+            // Those far behind are needed only if all those ahead have failed.
             let place = u32::try_from(ahead.requests).unwrap_or(u32::MAX);
-            after(expected.max(front), GRACE * place.clamp(1, MAX_PLACES))
+            after(expected.max(front), GRACE * (1 + place / PLACES).min(MAX_WAIT))
         })
     }
 }

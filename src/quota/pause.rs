@@ -89,7 +89,7 @@ impl Pause {
         is_new
     }
 
-    /// It is over, and the door opens by degrees from now on.
+    /// It is over.
     pub(super) fn end(&mut self, now: Instant) {
         self.until = Some(now);
         self.moves = self.moves.wrapping_add(1);

@@ -111,7 +111,7 @@ impl Policy {
     }
 }
 
-/// A backoff begins at this at the least: ten retries then outlast some seconds.
+/// A backoff begins at this at the least: a dozen retries then outlast ten seconds.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Whether a request may be sent again after this refusal without doing its work twice.
