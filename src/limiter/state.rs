@@ -202,7 +202,10 @@ impl State {
                 .min(after(now, UNCERTAIN));
             // Those far behind are needed only if all those ahead have failed.
             let place = u32::try_from(ahead.requests).unwrap_or(u32::MAX);
-            after(expected.max(front), GRACE * (1 + place / PLACES).min(MAX_WAIT))
+            after(
+                expected.max(front),
+                GRACE * (1 + place / PLACES).min(MAX_WAIT),
+            )
         })
     }
 }

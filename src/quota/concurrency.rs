@@ -256,3 +256,6 @@ impl Cap {
 fn share(size: u32) -> u32 {
     (size / GROWTH).max(2)
 }
+
+#[cfg(test)]
+mod tests;

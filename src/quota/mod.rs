@@ -479,3 +479,6 @@ fn strictest(now: Instant, holds: impl Iterator<Item = (Instant, Hold)>) -> Admi
 pub(crate) fn after(at: Instant, span: Duration) -> Instant {
     at.checked_add(span.min(CEILING)).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests;

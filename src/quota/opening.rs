@@ -211,3 +211,6 @@ impl Opening {
         recent.is_some_and(|recent| !std::mem::replace(&mut recent.is_decided, true))
     }
 }
+
+#[cfg(test)]
+mod tests;

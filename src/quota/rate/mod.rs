@@ -196,3 +196,6 @@ fn nanoseconds(nanoseconds: f64) -> Duration {
 fn ratio(span: Duration, interval: Duration) -> f64 {
     span.as_nanos() as f64 / interval.as_nanos().max(1) as f64
 }
+
+#[cfg(test)]
+mod tests;
