@@ -128,7 +128,11 @@ fn introduce(models: &[&str]) -> Duration {
         let requests = models.iter().filter(|name| **name == model).count();
         let limits = api.limits(model).expect("a model of the simulation");
         let per_minute = limits.requests();
-        println!("{requests:>7} to {model}, which allows {per_minute} a minute");
+        print!("{requests:>7} to {model}, which allows {per_minute} a minute");
+        match limits.max_concurrent() {
+            Some(at_once) => println!(", {at_once} at once"),
+            None => println!(),
+        }
         allowed = allowed.max(limits.time_for(requests as u32, chat::TOKENS));
     }
     println!("This takes about {} s.\n", allowed.as_secs() + 1);

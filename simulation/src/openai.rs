@@ -10,6 +10,10 @@
 //! one, and no tokens. The wait that it names is counted from after that: a client
 //! that is alone and obeys it is admitted, and one that knocks in between pushes
 //! its own admission back. If both limits refuse, the later to let go is named.
+//!
+//! A model may also limit how many requests of a key are in service at once, as
+//! OpenAI's fine-tuned models do without saying how many. Such a refusal takes one
+//! request too, and names no wait; its words are ours.
 
 mod chat;
 mod error;
@@ -34,7 +38,8 @@ pub use quota::Quota;
 ///
 /// By default it knows the key [`OpenAi::KEY`], the model `gpt-4o-mini` with the
 /// 500 requests and 200,000 tokens per minute of OpenAI's first tier, and the
-/// fine-tuned `ft:gpt-4o-mini:acme:support:AbC123` with 200 and 40,000.
+/// fine-tuned `ft:gpt-4o-mini:acme:support:AbC123` with 200 and 40,000, and eight
+/// requests at once.
 #[derive(Debug, Clone)]
 pub struct OpenAi {
     models: BTreeMap<String, Limits>,
@@ -46,11 +51,12 @@ pub struct OpenAi {
 }
 
 /// What a model allows each API key per minute, which is also the most that can
-/// be had at once.
+/// be had at once, and perhaps how many requests may be in service at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     requests: NonZeroU32,
     tokens: NonZeroU32,
+    concurrent: Option<NonZeroU32>,
 }
 
 /// The chat requests that a model was asked, by all API keys together.
@@ -85,7 +91,7 @@ impl OpenAi {
         }
         .key(Self::KEY)
         .model("gpt-4o-mini", Limits::per_minute(500, 200_000))
-        .model(fine_tuned, Limits::per_minute(200, 40_000))
+        .model(fine_tuned, Limits::per_minute(200, 40_000).concurrent(8))
     }
 
     /// Adds a model, or changes its limits for API keys that have not used it yet.
@@ -177,6 +183,15 @@ impl Api for OpenAi {
         headers.insert("x-request-id", text(format!("req_{:032x}", self.answers)));
         response
     }
+
+    fn finished(&mut self, request: &Request<Bytes>) {
+        let key = bearer(request.headers()).map(ToOwned::to_owned);
+        let chat = ChatRequest::parse(request.body());
+        if let (Some(key), Ok(chat)) = (key, chat) {
+            let quota = self.quotas.get_mut(&(key, chat.model));
+            quota.into_iter().for_each(Quota::finished);
+        }
+    }
 }
 
 impl Limits {
@@ -188,7 +203,25 @@ impl Limits {
     pub const fn per_minute(requests: u32, tokens: u32) -> Self {
         let requests = NonZeroU32::new(requests).expect("at least one request per minute");
         let tokens = NonZeroU32::new(tokens).expect("at least one token per minute");
-        Self { requests, tokens }
+        Self {
+            requests,
+            tokens,
+            concurrent: None,
+        }
+    }
+
+    /// And so many requests in service at once; by default there is no limit to
+    /// that.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub const fn concurrent(self, requests: u32) -> Self {
+        let requests = NonZeroU32::new(requests).expect("at least one request at once");
+        Self {
+            concurrent: Some(requests),
+            ..self
+        }
     }
 
     /// The requests per minute.
@@ -201,8 +234,17 @@ impl Limits {
         self.tokens.get()
     }
 
+    /// The requests in service at once, if there is a limit to them.
+    pub const fn max_concurrent(&self) -> Option<u32> {
+        match self.concurrent {
+            Some(requests) => Some(requests.get()),
+            None => None,
+        }
+    }
+
     /// How long it takes, at best, until the last of `requests` is admitted, if
-    /// each costs `tokens` and the quota is full at the start.
+    /// each costs `tokens` and the quota is full at the start; as if there were no
+    /// limit to those at once.
     pub fn time_for(&self, requests: u32, tokens: u32) -> Duration {
         let wait = |needed: u64, limit: NonZeroU32| {
             let lacking = needed.saturating_sub(u64::from(limit.get()));

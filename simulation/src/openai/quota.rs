@@ -1,5 +1,6 @@
-//! The two limits of an API key and a model, and what the headers say of them.
+//! The limits of an API key and a model, and what the headers say of them.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,21 +21,27 @@ pub struct Quota {
     limits: Limits,
     requests: Bucket,
     tokens: Bucket,
+    in_service: u32,
 }
 
 /// Why a request was refused, and for how long.
 #[derive(Debug)]
-pub(super) struct Refusal {
-    dimension: Dimension,
-    limit: u32,
-    used: u32,
-    requested: u32,
-    /// How long until the request fits; `None` if it exceeds the whole limit.
-    wait: Option<Duration>,
+pub(super) enum Refusal {
+    /// So many are in service already.
+    Concurrency { limit: NonZeroU32 },
+    /// Too little is left of a minute's worth.
+    Rate {
+        dimension: Dimension,
+        limit: u32,
+        used: u32,
+        requested: u32,
+        /// How long until the request fits; `None` if it exceeds the whole limit.
+        wait: Option<Duration>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dimension {
+pub(super) enum Dimension {
     Requests,
     Tokens,
 }
@@ -46,18 +53,31 @@ impl Quota {
             limits,
             requests: Bucket::new(limits.requests.get(), limits.requests, now),
             tokens: Bucket::new(limits.tokens.get(), limits.tokens, now),
+            in_service: 0,
         }
     }
 
-    /// Takes a request and `tokens`, or refuses and takes what a refusal costs.
+    /// Takes a request and `tokens` into service, or refuses and takes what a refusal
+    /// costs.
     pub(super) fn try_take(&mut self, tokens: u32, now: Instant) -> Result<(), Refusal> {
+        let concurrent = self.limits.concurrent;
+        if let Some(limit) = concurrent.filter(|limit| self.in_service >= limit.get()) {
+            self.requests.take_up_to(1, now);
+            return Err(Refusal::Concurrency { limit });
+        }
         let fits = self.tokens.remaining(now) >= tokens;
         if fits && self.requests.try_take(1, now) {
             self.tokens.take_up_to(tokens, now);
+            self.in_service += 1;
             return Ok(());
         }
         self.requests.take_up_to(1, now);
         Err(self.refusal(tokens, now))
+    }
+
+    /// One request is in service no longer.
+    pub(super) fn finished(&mut self) {
+        self.in_service = self.in_service.saturating_sub(1);
     }
 
     fn refusal(&self, tokens: u32, now: Instant) -> Refusal {
@@ -72,7 +92,7 @@ impl Quota {
             let limit = self.limits.requests();
             (Dimension::Requests, &self.requests, limit, 1, for_request)
         };
-        Refusal {
+        Refusal::Rate {
             dimension,
             limit,
             used: limit - bucket.remaining(now),
@@ -140,19 +160,29 @@ impl Refusal {
     /// The 429: what was asked for, and when it can be had, in the message, as
     /// `retry-after-ms` and in whole seconds as `retry-after`, all rounded up.
     pub(super) fn response(&self, model: &str) -> Response<Bytes> {
-        let Self {
-            limit,
-            used,
-            requested,
-            ..
-        } = self;
-        let (dimension, unit) = match self.dimension {
+        let visit = "Visit https://platform.openai.com/account/rate-limits to learn more.";
+        let (dimension, limit, used, requested, wait) = match self {
+            Self::Rate {
+                dimension,
+                limit,
+                used,
+                requested,
+                wait,
+            } => (dimension, limit, used, requested, wait),
+            Self::Concurrency { limit } => {
+                let message = format!(
+                    "Too many requests in flight for {model} in organization org-simulation: \
+                     Limit {limit}. {visit}"
+                );
+                return ApiError::rate_limit("requests", message).response();
+            }
+        };
+        let (dimension, unit) = match dimension {
             Dimension::Requests => ("requests", "requests per min (RPM)"),
             Dimension::Tokens => ("tokens", "tokens per min (TPM)"),
         };
         let place = format!("for {model} in organization org-simulation on {unit}");
-        let visit = "Visit https://platform.openai.com/account/rate-limits to learn more.";
-        let Some(wait) = self.wait else {
+        let Some(wait) = *wait else {
             let message = format!(
                 "Request too large {place}: Limit {limit}, Requested {requested}. The input or \
                  output tokens must be reduced in order to run successfully. {visit}"

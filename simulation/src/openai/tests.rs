@@ -117,6 +117,64 @@ fn a_request_over_the_whole_limit_is_refused_without_a_wait() {
 }
 
 #[test]
+fn a_refusal_by_the_number_in_service_names_no_wait() {
+    let limits = Limits::per_minute(500, 30_000).concurrent(2);
+    let mut api = OpenAi::new().model(MODEL, limits);
+    let now = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(api.ask("Hello", 10, now).status(), StatusCode::OK);
+    }
+    let refusal = api.ask("Hello", 10, now + Duration::from_secs(60));
+    assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        json_of(&refusal),
+        json!({"error": {
+            "message": "Too many requests in flight for gpt-4o in organization org-simulation: \
+                Limit 2. Visit https://platform.openai.com/account/rate-limits to learn more.",
+            "type": "requests",
+            "param": null,
+            "code": "rate_limit_exceeded",
+        }})
+    );
+    assert!(!refusal.headers().contains_key("retry-after"));
+    assert!(!refusal.headers().contains_key("retry-after-ms"));
+    assert_eq!(refusal.headers()["x-ratelimit-remaining-requests"], "499");
+    api.finished(&request(OpenAi::KEY, &chat("Hello", 10)));
+    assert_eq!(api.ask("Hello", 10, now).status(), StatusCode::OK);
+    assert_eq!(
+        api.ask("Hello", 10, now).status(),
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    let counts = api.counts(MODEL);
+    assert_eq!((counts.completed, counts.refused), (3, 2));
+}
+
+#[test]
+fn those_in_service_are_counted_by_key_and_model() {
+    let limits = Limits::per_minute(500, 30_000).concurrent(1);
+    let mut api = OpenAi::new()
+        .key("sk-other")
+        .model(MODEL, limits)
+        .model("gpt-4o-mini", limits);
+    let mut other_model = chat("Hello", 10);
+    other_model["model"] = json!("gpt-4o-mini");
+    let requests = [
+        request(OpenAi::KEY, &chat("Hello", 10)),
+        request("sk-other", &chat("Hello", 10)),
+        request(OpenAi::KEY, &other_model),
+    ];
+    let now = Instant::now();
+    for expected in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+        for request in &requests {
+            assert_eq!(api.answer(request, now).status(), expected);
+        }
+    }
+    api.finished(&requests[1]);
+    let statuses = requests.map(|request| api.answer(&request, now).status().as_u16());
+    assert_eq!(statuses, [429, 200, 429]);
+}
+
+#[test]
 fn a_key_without_money_is_refused_for_good() {
     let mut api = api(500, 30_000).spent_key("sk-spent");
     let request = request("sk-spent", &chat("Hello", 10));

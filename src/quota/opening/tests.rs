@@ -101,7 +101,9 @@ fn an_answer_opens_at_once() {
     let mut under_way = send(&mut opening, now);
     for expected in [1, 2, 4, 8] {
         assert_eq!(under_way.len(), expected);
-        under_way.into_iter().for_each(|step| opening.served(step));
+        for step in under_way {
+            opening.served(step);
+        }
         under_way = send(&mut opening, now);
     }
 }
