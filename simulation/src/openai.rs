@@ -38,7 +38,7 @@ pub use quota::Quota;
 ///
 /// By default it knows the key [`OpenAi::KEY`], the model `gpt-4o-mini` with the
 /// 500 requests and 200,000 tokens per minute of OpenAI's first tier, and the
-/// fine-tuned `ft:gpt-4o-mini:acme:support:AbC123` with 200 and 40,000, and eight
+/// fine-tuned `ft:gpt-4o-mini:acme:support:AbC123` with 200 and 40,000, and sixteen
 /// requests at once.
 #[derive(Debug, Clone)]
 pub struct OpenAi {
@@ -91,7 +91,7 @@ impl OpenAi {
         }
         .key(Self::KEY)
         .model("gpt-4o-mini", Limits::per_minute(500, 200_000))
-        .model(fine_tuned, Limits::per_minute(200, 40_000).concurrent(8))
+        .model(fine_tuned, Limits::per_minute(200, 40_000).concurrent(16))
     }
 
     /// Adds a model, or changes its limits for API keys that have not used it yet.
