@@ -263,9 +263,9 @@ where
                 let is_pause = self.hold_back(status, Some(delay), &signal, heard.at);
                 // One that is refused again and again lets another find out whether it is the
                 // server or this very request.
-                let yields = self.attempts > MAX_PROBES;
-                let until = after(heard.at, if is_pause { delay * 2 } else { delay });
-                let resting = Some(until).filter(|_| yields || !is_pause);
+                let yields = is_pause && self.yields(after(heard.at, delay * 2));
+                let rest = if yields { delay * 2 } else { delay };
+                let resting = Some(after(heard.at, rest)).filter(|_| yields || !is_pause);
                 let cost = payload::cost(self.tokens, &self.body, true);
                 self.caller.queue_again(Instant::now(), cost, resting);
                 self.kept = Kept::of(*refusal);
@@ -309,6 +309,12 @@ where
             request.extensions_mut().insert(Attempt::new(self.attempts));
         }
         Some(request)
+    }
+
+    /// Whether another call is to find out if the server has opened again, and this one goes after it.
+    fn yields(&self, until: Instant) -> bool {
+        let has_time = self.deadline.is_none_or(|deadline| until < deadline);
+        self.attempts > MAX_PROBES && has_time && self.caller.has_company()
     }
 
     /// Whether it is this very request that the server does not want, for it serves others.

@@ -224,6 +224,11 @@ impl Caller {
         })
     }
 
+    /// Whether others wait.
+    pub(crate) fn has_company(&self) -> bool {
+        self.gate.with(|state, _| state.queue.len() > 0)
+    }
+
     /// Whether others were served since this call was refused before.
     pub(crate) fn is_passed_over(&self) -> bool {
         self.refused_at

@@ -126,7 +126,8 @@ impl Concurrency {
         // Requests that were sent together overtake each other.
         let depth = depth.max(self.in_flight + 1);
         let Some(cap) = &mut self.cap else {
-            if again || is_shallow(self.in_flight, self.deepest) {
+            // One that was alone was not one too many.
+            if again || self.in_flight == 0 || is_shallow(self.in_flight, self.deepest) {
                 return Suspicion::Refuted;
             }
             self.cap = Some(Cap::new(self.in_flight));

@@ -46,8 +46,9 @@ pub(super) struct Opening {
     /// Admissions since the beginning, or since the last refusal.
     admitted: u64,
     aim: Aim,
-    /// Of the first of `recent`.
+    /// Of the first of `recent`, and of the first since the last refusal.
     number: u64,
+    began: u64,
 }
 
 /// What the bound grows towards.
@@ -84,6 +85,7 @@ impl Default for Opening {
             admitted: 0,
             aim: Aim::Unknown(FIRST),
             number: 0,
+            began: 0,
         }
     }
 }
@@ -159,6 +161,9 @@ impl Opening {
     pub(super) fn failed(&mut self, step: Step) {
         if self.settle(step) {
             self.undecided -= 1;
+        }
+        // Even if it had counted as admitted for want of an answer.
+        if step.number >= self.began {
             self.admitted = self.admitted.saturating_sub(1);
         }
     }
@@ -173,9 +178,11 @@ impl Opening {
     /// A pause begins. If nothing but refusals tells the quota, it is tried anew towards the number
     /// that was `admitted` before.
     pub(super) fn refused(&mut self, admitted: Option<u64>) {
+        let number = self.number + self.recent.len() as u64;
         *self = Self {
             aim: admitted.map_or(Aim::Open, Aim::Expected),
-            number: self.number + self.recent.len() as u64,
+            number,
+            began: number,
             ..Self::default()
         };
     }

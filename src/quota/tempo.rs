@@ -79,7 +79,10 @@ impl RoundTrip {
         if took < mean / 2 {
             return Self::with(None, took);
         }
-        let took = took.min(mean.saturating_add(deviation * 8));
+        let most = mean
+            .saturating_mul(2)
+            .saturating_add(deviation.saturating_mul(8));
+        let took = took.min(most);
         Self {
             mean: (mean * 7).saturating_add(took) / 8,
             deviation: (deviation * 3).saturating_add(mean.abs_diff(took)) / 4,
