@@ -141,6 +141,32 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_lost_on_the_way_is_not_the_measure() {
+        let mut tempo = Tempo::default();
+        for i in 0..100_u64 {
+            tempo.refused(ms(50 + i % 3));
+        }
+        let usual = tempo.refusal_time();
+        tempo.refused(ms(60_000));
+        assert!(tempo.refusal_time() < 2 * usual, "{tempo:?}");
+        tempo.refused(ms(10));
+        assert!(
+            tempo.refusal_time() < ms(20),
+            "nor are all before one that is so much faster"
+        );
+    }
+
+    #[test]
+    fn a_network_that_becomes_slower_is_noticed() {
+        let mut tempo = Tempo::default();
+        for i in 0..200_u64 {
+            let base = if i < 100 { 50 } else { 500 };
+            tempo.refused(ms(base + i % 3));
+        }
+        assert!(tempo.refusal_time() >= ms(500), "{tempo:?}");
+    }
+
+    #[test]
     fn never_overflows() {
         let mut tempo = Tempo::default();
         for _ in 0..10 {
