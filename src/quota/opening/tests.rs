@@ -145,10 +145,19 @@ fn each_is_decided_once() {
     let step = opening.reserve(now);
     opening.served(step);
     opening.served(step);
-    opening.failed(step);
     opening.pass(now + TRIP, TRIP, false);
-    opening.failed(step);
     assert_eq!((opening.proved(), opening.undecided), (1, 0));
+}
+
+#[test]
+fn a_refusal_that_comes_late_takes_back_what_the_clock_has_proved() {
+    let now = Instant::now();
+    let mut opening = closed(None);
+    let step = opening.reserve(now);
+    opening.pass(now + TRIP, TRIP, false);
+    assert_eq!((opening.proved(), opening.undecided), (1, 0));
+    opening.failed(step);
+    assert_eq!((opening.proved(), opening.undecided), (0, 0));
 }
 
 #[test]

@@ -166,7 +166,7 @@ impl Rate {
         let Some(empty) = &self.empty else {
             self.first = Some(closed.first());
             // A server that names no time is asked until it opens, so that its time is known.
-            if let Some(sample) = closed.whole(opened_at) {
+            if let Some(sample) = closed.whole(opened_at).filter(|_| closed.admitted() > 1) {
                 self.pace = Some(Pace::new(opened_at, &sample));
             }
             return;
