@@ -521,6 +521,32 @@ async fn no_more_wait_than_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_only_an_unused_admission_is_ahead_nobody_is_turned_away() {
+    // The first is too large for what is left, and has to wait by itself.
+    let server = Server::new(|sent| match sent.index {
+        0 => refuse("60")
+            .header("x-ratelimit-limit-tokens", "60000")
+            .header("x-ratelimit-remaining-tokens", "100"),
+        _ => ok(),
+    });
+    let mut service = RateLimitRetryLayer::new()
+        .max_waiting(0)
+        .layer(server.clone());
+    let mut large = request(0);
+    large
+        .extensions_mut()
+        .insert(RequestOptions::new().tokens(5_000));
+    let held = hold(vec![call(&mut service, large).await as Calling]).await;
+    sleep(ms(60_050)).await;
+    // Its turn has come, and it is admitted by whoever comes next.
+    let answer = service.oneshot(request(1)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    join_all(held).await;
+    assert_eq!(server.ids(), [0, 1, 0]);
+    assert_eq!(server.times(), [0, 60_050, 60_050]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_cannot_be_sent_in_time_is_told_so_at_once() {
     let server = first_refused("60");
     let service = paused(&server, "60").await;

@@ -201,7 +201,8 @@ impl Caller {
             Lesson::Served | Lesson::Nothing => Phase::Idle,
         };
         self.gate.learn(now, |state, _| {
-            state.quota.announced(now, sent, limits);
+            let is_refused = matches!(lesson, Lesson::Reading { .. });
+            state.quota.announced(now, sent, is_refused, limits);
             match lesson {
                 Lesson::Served => state.quota.served(now, sent),
                 Lesson::Reading { until } => state.quota.reading(now, sent, until),

@@ -72,10 +72,6 @@ impl Bucket {
         Some(bucket)
     }
 
-    pub(super) fn is(&self, dimension: &str) -> bool {
-        *self.dimension == *dimension
-    }
-
     pub(super) fn dimension(&self) -> Arc<str> {
         Arc::clone(&self.dimension)
     }

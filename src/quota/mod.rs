@@ -6,24 +6,33 @@
 //!
 //! - [`Pause`]: a refusal closed the partition until an instant; behind it the door opens by
 //!   degrees.
-//! - [`Bucket`]: an answer announced a limit, what remains of it, and when it will be full again.
+//! - [`Bucket`](bucket::Bucket): an answer announced a limit, what remains of it, and when it will be
+//!   full again.
+//! - [`Window`](window::Window): an answer announced a limit, what remains of it, and when all of it
+//!   is renewed. Several processes may share one.
 //! - [`Declared`]: the user said what the limits are.
 
+mod account;
 mod bucket;
 mod concurrency;
 mod cost;
 mod declared;
+mod dimension;
+mod end;
 mod ledger;
 mod level;
 mod opening;
 mod pause;
+mod present;
 mod rate;
+mod share;
 mod tempo;
+mod window;
 
 use crate::signal::RateLimit;
-use bucket::Bucket;
 use concurrency::{Concurrency, Suspicion};
 use declared::Declared;
+use dimension::{Answer, Dimension};
 use ledger::{Ledger, Span};
 use opening::{Opening, Step};
 use pause::{Pause, Release};
@@ -114,7 +123,7 @@ pub(crate) struct Model {
     opening: Opening,
     rate: Rate,
     concurrency: Concurrency,
-    buckets: Vec<Bucket>,
+    dimensions: Vec<Dimension>,
     declared: Declared,
     ledger: Ledger,
     /// When the youngest request was sent that was served.
@@ -224,7 +233,7 @@ impl Model {
 
     /// Whether a dimension is known that counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
-        self.buckets.iter().any(|b| b.unit() == Unit::Tokens) || self.declared.counts_tokens()
+        self.dimensions.iter().any(|d| d.unit() == Unit::Tokens) || self.declared.counts_tokens()
     }
 
     /// Whether the user has declared how many tokens there are.
@@ -247,7 +256,8 @@ impl Model {
     /// when the partition was open.
     pub(crate) fn reserve(&mut self, now: Instant, cost: Cost, waited: bool) -> Reserved {
         let span = self.ledger.admitted(now, cost);
-        self.buckets.iter_mut().for_each(|b| b.reserve(now, cost));
+        let dimensions = self.dimensions.iter_mut();
+        dimensions.for_each(|d| d.reserve(now, cost));
         let waited = waited && !self.concurrency.is_full();
         self.declared.reserve(now, cost);
         Reserved {
@@ -278,8 +288,8 @@ impl Model {
     pub(crate) fn give_back(&mut self, reserved: Reserved) {
         self.ledger.settled(reserved.span, reserved.cost);
         if reserved.rates == self.rates() {
-            let buckets = self.buckets.iter_mut();
-            buckets.for_each(|b| b.give_back(reserved.cost));
+            let dimensions = self.dimensions.iter_mut();
+            dimensions.for_each(|d| d.give_back(reserved.cost));
         }
         self.opening.failed(reserved.step);
         self.rate.give_back(reserved.turn);
@@ -297,21 +307,30 @@ impl Model {
         }
     }
 
-    /// An answer announced what is left.
-    pub(crate) fn announced(&mut self, now: Instant, sent: Sent, limits: &[RateLimit]) {
+    /// An answer, by which the request was refused or not, announced what is left.
+    pub(crate) fn announced(
+        &mut self,
+        now: Instant,
+        sent: Sent,
+        is_refused: bool,
+        limits: &[RateLimit],
+    ) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
         self.declared.answered(now, sent.at);
-        let uncounted = self.ledger.uncounted(sent.reserved.span);
-        for announced in limits.iter().filter(|l| l.refills_continuously()) {
-            let known = self
-                .buckets
-                .iter_mut()
-                .find(|b| b.is(announced.dimension()));
-            if let Some(known) = known {
-                known.announced(now, sent.at, uncounted, announced);
-            } else if self.buckets.len() < MAX_DIMENSIONS {
-                let new = Bucket::new(now, sent.at, uncounted, announced);
-                self.buckets.extend(new);
+        let answer = Answer {
+            now,
+            sent_at: sent.at,
+            cost: sent.reserved.cost,
+            uncounted: self.ledger.uncounted(sent.reserved.span),
+            is_refused,
+        };
+        for announced in limits {
+            let mut dimensions = self.dimensions.iter_mut();
+            if let Some(known) = dimensions.find(|d| d.is(announced.dimension())) {
+                known.announced(&answer, announced);
+            } else if self.dimensions.len() < MAX_DIMENSIONS {
+                let new = Dimension::new(&answer, announced);
+                self.dimensions.extend(new);
             }
         }
     }
@@ -384,8 +403,8 @@ impl Model {
 
     /// Whether what the server announced explains a refusal.
     fn is_announced(&self, now: Instant, cost: Cost) -> bool {
-        let mut buckets = self.buckets.iter();
-        buckets.any(|b| b.opens_at(now, Cost::NONE, cost, Duration::ZERO) > now)
+        let mut dimensions = self.dimensions.iter();
+        dimensions.any(|d| d.opens_at(now, Cost::NONE, cost, Duration::ZERO) > now)
     }
 
     /// So many tokens were used besides what was reserved. What is announced needs no such telling:
@@ -402,7 +421,7 @@ impl Model {
     /// Forgets all that the server has said or taught; what the user has declared stays as it is.
     pub(crate) fn forget(&mut self, now: Instant) {
         self.forgotten = self.rates().wrapping_add(1);
-        self.buckets.clear();
+        self.dimensions.clear();
         self.pause.end(now);
         self.opening.refused(None);
         self.rate.forget();
@@ -411,7 +430,7 @@ impl Model {
 
     /// What would be lost without it.
     pub(crate) fn worth(&self, now: Instant) -> Worth {
-        let announced = self.buckets.iter().any(|b| !b.is_full(now));
+        let announced = self.dimensions.iter().any(|d| !d.is_full(now));
         if self.paused_until(now).is_some() {
             Worth::Pause
         } else if announced || !self.declared.is_unused(now) || self.pause.was_on_of_late(now) {
@@ -423,7 +442,7 @@ impl Model {
 
     /// Which rates and limits are charged by: another number whenever one of them changes.
     fn rates(&self) -> u32 {
-        let changes = self.buckets.iter().map(Bucket::changes);
+        let changes = self.dimensions.iter().map(Dimension::changes);
         changes.fold(self.forgotten, u32::wrapping_add)
     }
 
@@ -436,17 +455,15 @@ impl Model {
     ) -> impl Iterator<Item = (Instant, Hold)> {
         let pause = self.pause.opens_at().map(|at| (at, Hold::Pause));
         let cushion = self.tempo.jitter() * CUSHION;
-        let buckets = self.buckets.iter();
-        let buckets = buckets.map(move |b| {
-            (
-                b.opens_at(now, ahead, cost, cushion),
-                Hold::Dimension(b.dimension()),
-            )
+        let dimensions = self.dimensions.iter();
+        let dimensions = dimensions.map(move |d| {
+            let opens_at = d.opens_at(now, ahead, cost, cushion);
+            (opens_at, Hold::Dimension(d.name()))
         });
         // Of two that name the same instant the first is the reason: a pause is what people look
         // for.
         let declared = self.declared.opens_at(now, ahead, cost);
-        pause.into_iter().chain(buckets).chain(declared)
+        pause.into_iter().chain(dimensions).chain(declared)
     }
 
     /// What only refusals have taught.

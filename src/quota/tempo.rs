@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 /// About a round trip between continents: what stands for a round trip that nobody has measured.
-const UNMEASURED: Duration = Duration::from_millis(100);
+pub(super) const UNMEASURED: Duration = Duration::from_millis(100);
 
 /// Timers are no finer than a millisecond, and threads are late by a few.
 const SHORTEST: Duration = Duration::from_millis(10);

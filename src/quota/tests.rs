@@ -1,5 +1,7 @@
 //! The models together: whatever happens in whatever order.
 
+mod given_back;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -70,7 +72,7 @@ impl World {
             }
             Event::Serve => {
                 if let Some(sent) = pick(&mut self.under_way, who) {
-                    self.model.announced(now, sent, &[]);
+                    self.model.announced(now, sent, false, &[]);
                     self.model.served(now, sent);
                 }
             }
@@ -85,7 +87,7 @@ impl World {
 
     fn refuse(&mut self, now: Instant, sent: Sent, pause: u64, wait: Option<u64>) {
         let until = now + Duration::from_nanos(pause);
-        self.model.announced(now, sent, &[]);
+        self.model.announced(now, sent, false, &[]);
         self.model.reading(now, sent, until);
         assert_eq!(
             self.model.paused_until(now),

@@ -1,0 +1,150 @@
+//! One dimension of a partition's quota, in the form in which the server last announced it.
+
+use super::{Cost, Unit, bucket::Bucket, window::Window};
+use crate::signal::RateLimit;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Dimension {
+    form: Form,
+    /// How often the forms changed that it had before.
+    former_changes: u32,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Refills steadily.
+    Bucket(Bucket),
+    /// Is renewed at once.
+    Window(Window),
+}
+
+/// What is known of an answer that has announced limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) now: Instant,
+    /// When the answered request was sent.
+    pub(super) sent_at: Instant,
+    /// What it cost.
+    pub(super) cost: Cost,
+    /// What the server may not have counted then, of all that is under way.
+    pub(super) uncounted: Cost,
+    /// Whether the request was refused, so that nothing was used.
+    pub(super) is_refused: bool,
+}
+
+impl Answer {
+    /// What of the quota the answered request has used.
+    pub(super) fn used(&self) -> Cost {
+        if self.is_refused {
+            Cost::NONE
+        } else {
+            self.cost
+        }
+    }
+}
+
+impl Dimension {
+    /// `None` when the announcement does not say enough.
+    pub(super) fn new(answer: &Answer, announced: &RateLimit) -> Option<Self> {
+        Form::new(answer, announced).map(|form| Self {
+            form,
+            former_changes: 0,
+        })
+    }
+
+    pub(super) fn is(&self, name: &str) -> bool {
+        *self.name() == *name
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        match &self.form {
+            Form::Bucket(bucket) => bucket.dimension(),
+            Form::Window(window) => window.dimension(),
+        }
+    }
+
+    /// How often what it is charged by was found to be another.
+    pub(super) fn changes(&self) -> u32 {
+        self.former_changes.wrapping_add(self.form.changes())
+    }
+
+    pub(super) fn unit(&self) -> Unit {
+        match &self.form {
+            Form::Bucket(bucket) => bucket.unit(),
+            Form::Window(window) => window.unit(),
+        }
+    }
+
+    /// Whether all of it is there, as of one that is not known yet.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        match &self.form {
+            Form::Bucket(bucket) => bucket.is_full(now),
+            Form::Window(window) => window.is_over(now),
+        }
+    }
+
+    /// When there is room for `cost`, after `ahead`.
+    pub(super) fn opens_at(
+        &self,
+        now: Instant,
+        ahead: Cost,
+        cost: Cost,
+        cushion: Duration,
+    ) -> Instant {
+        match &self.form {
+            Form::Bucket(bucket) => bucket.opens_at(now, ahead, cost, cushion),
+            Form::Window(window) => window.opens_at(now, ahead, cost),
+        }
+    }
+
+    pub(super) fn reserve(&mut self, now: Instant, cost: Cost) {
+        match &mut self.form {
+            Form::Bucket(bucket) => bucket.reserve(now, cost),
+            Form::Window(window) => window.reserve(now, cost),
+        }
+    }
+
+    pub(super) fn give_back(&mut self, cost: Cost) {
+        match &mut self.form {
+            Form::Bucket(bucket) => bucket.give_back(cost),
+            Form::Window(window) => window.give_back(cost),
+        }
+    }
+
+    /// An answer has announced it again, in this form or in the other, which then takes its place.
+    pub(super) fn announced(&mut self, answer: &Answer, announced: &RateLimit) {
+        match &mut self.form {
+            Form::Bucket(bucket) if announced.refills_continuously() => {
+                bucket.announced(answer.now, answer.sent_at, answer.uncounted, announced);
+            }
+            Form::Window(window) if !announced.refills_continuously() => {
+                window.announced(answer, announced);
+            }
+            form => {
+                if let Some(new) = Form::new(answer, announced) {
+                    self.former_changes = self.former_changes.wrapping_add(form.changes());
+                    *form = new;
+                }
+            }
+        }
+    }
+}
+
+impl Form {
+    fn new(answer: &Answer, announced: &RateLimit) -> Option<Self> {
+        if announced.refills_continuously() {
+            Bucket::new(answer.now, answer.sent_at, answer.uncounted, announced).map(Self::Bucket)
+        } else {
+            Window::new(answer, announced).map(Self::Window)
+        }
+    }
+
+    fn changes(&self) -> u32 {
+        match self {
+            Self::Bucket(bucket) => bucket.changes(),
+            Self::Window(window) => window.changes(),
+        }
+    }
+}
