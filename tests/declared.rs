@@ -190,6 +190,28 @@ async fn a_refusal_does_not_use_up_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_costs_no_tokens() {
+    let thousand = Quota::tokens(count(1_000)).per_hour();
+    for quota in [thousand, thousand.burst(count(1_000))] {
+        let server = Server::new(|sent| match sent.index {
+            0 => refuse("1"),
+            1 => refuse("2")
+                .header("x-ratelimit-limit-tokens", "1000")
+                .header("x-ratelimit-remaining-tokens", "10"),
+            _ => ok(),
+        });
+        let layer = RateLimitRetryLayer::new().quota(quota);
+        send_all(
+            &layer,
+            &server,
+            [with(0, RequestOptions::new().tokens(600))],
+        )
+        .await;
+        assert_eq!(server.times(), [0, 1_000, 3_000], "{quota:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_sent_late_counts_from_then_on() {
     let server = Server::new(|sent| {
         if sent.id == 100 {

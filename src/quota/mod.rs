@@ -346,11 +346,12 @@ impl Model {
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
-    /// until [`Model::understood`] says what the refusal means.
+    /// until [`Model::understood`] says what the refusal means. It has used no tokens in any case.
     pub(crate) fn reading(&mut self, now: Instant, sent: Sent, until: Instant) {
         self.tempo.refused(now.saturating_duration_since(sent.at));
         self.opening.failed(sent.reserved.step);
         self.concurrency.done();
+        self.declared.unused(sent.at, sent.reserved.cost);
         self.pause.reading(until);
     }
 

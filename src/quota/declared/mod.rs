@@ -115,6 +115,12 @@ impl Declared {
         }
     }
 
+    /// What was sent at `at` was refused: it has cost a request, and no tokens.
+    pub(super) fn unused(&mut self, at: Instant, cost: Cost) {
+        let accounts = self.accounts.iter_mut().filter(|a| a.unit == Unit::Tokens);
+        accounts.for_each(|account| account.give_back(at, cost));
+    }
+
     /// So many tokens were used besides what was reserved.
     pub(super) fn charge(&mut self, now: Instant, tokens: u64) {
         let accounts = self.accounts.iter_mut().filter(|a| a.unit == Unit::Tokens);
@@ -136,10 +142,7 @@ impl Declared {
 
     /// A refusal that holds back all until then has come to what was sent at `sent_at`.
     pub(super) fn refused(&mut self, now: Instant, sent_at: Instant, until: Instant) {
-        if self
-            .drained_at
-            .is_some_and(|drained_at| sent_at < drained_at)
-        {
+        if self.drained_at.is_some_and(|drained| sent_at < drained) {
             return;
         }
         self.drained_at = Some(now);

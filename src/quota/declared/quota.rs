@@ -80,7 +80,8 @@ impl Quota {
 
     /// So many tokens; what a request costs is what
     /// [`RequestOptions::tokens`](crate::RequestOptions::tokens) says, or the estimate named there;
-    /// [`Limits::settle`](crate::Limits::settle) corrects it when the answer has told.
+    /// [`Limits::settle`](crate::Limits::settle) corrects it when the answer has told. A request that
+    /// is refused costs none.
     ///
     /// A request of more than all of it is sent on its turn, as if it cost what is left then: the
     /// server may know better. If that refuses it, and the request had said its cost itself, the
