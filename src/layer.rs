@@ -77,8 +77,9 @@ impl<M> RateLimitRetryLayer<M> {
     /// How often a refused request is sent again at the most. Zero: a refusal is given back, and
     /// still holds back all others of its quota.
     ///
-    /// Default: 10. With one queue in front of the server a second refusal of the same request is
-    /// rare; ten outlast a minute of refusals that give no hint.
+    /// Default: 20. With one queue in front of the server a second refusal of the same request is
+    /// rare; but where several processes share a small quota, which of them is admitted is chance.
+    /// Refusals that give no hint outlast it after some six minutes.
     pub fn max_retries(self, max_retries: u32) -> Self {
         self.with(|config| config.policy.max_retries = max_retries)
     }

@@ -42,15 +42,24 @@
 //! readiness of the inner service → the attempt → its answer. An answer is read twice: its head says
 //! at once whether the partition is held back ([`signal`]), and the body of a refusal says what it
 //! means; so does that of an error that may prove to be one ([`signal::might_refuse`]). Reading
-//! takes at most 64 KiB and 250 ms, and what is given back is given back whole. If the request is to be sent again, it goes back to its old place in the queue.
+//! takes at most 64 KiB and 250 ms, and what is given back is given back whole. If the request is to
+//! be sent again, it goes back to its old place in the queue. (One that was refused three times in a
+//! row lets another one find out whether the server has opened again: a request that no server would
+//! take does not block those behind it.)
 //!
 //! A turn comes when nobody older waits and the partition is open:
 //!
 //! - A refusal closes the partition for as long as the server asks; without a hint, for a backoff
-//!   that doubles with each refusal in a row. When that is over, one request goes, after 100 ms two
-//!   more, after another 100 ms four more, and so on.
+//!   that grows by half with each refusal in a row. When that is over one request goes, and with each
+//!   that proves to be admitted one more: because it was served, or because it was not refused in the
+//!   time that refusals take.
 //! - Where answers announce a bucket (a limit, what remains, and the time until it is full again, as
-//!   [OpenAI] has it), a request goes when what it costs has flowed in.
+//!   [OpenAI] has it), a request goes when what it costs has flowed in. Where they announce a window
+//!   (what remains of it, and when it ends), it goes while something remains, or when the next one
+//!   begins; if others use the window too, by the share that was ours.
+//! - Where nothing is announced, a first burst opens by an eighth with each request that is served;
+//!   as long as no answer has come at all it doubles every 100 ms. Refusals then teach the rate, or
+//!   how many may be in flight; requests are paced by that, and from time to time one more is tried.
 //! - Where the program declares a [`Quota`], it is kept from the first request on.
 //!
 //! # Placement

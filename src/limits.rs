@@ -108,8 +108,8 @@ impl Limits {
     /// Drops all that the server has said of a partition's limits: the quota was raised, or a
     /// `Retry-After` of years was a mistake.
     ///
-    /// A pause ends, and those who wait are let go by degrees, as after any pause: one, after 100 ms
-    /// two more, after another 100 ms four more, and so on. What was declared stays, and so does what
+    /// A pause ends, and those who wait are let go as after any pause: one, and with each that is
+    /// served one more. What was declared stays, and so does what
     /// was sent of it. A refusal that comes after this is news again, even of a request that was sent
     /// before; and a request that the server has told to wait for its own size goes on waiting.
     ///

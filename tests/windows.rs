@@ -54,6 +54,53 @@ const RACE: Race = Race {
     service_ms: (20, 20),
 };
 
+/// The ideal is a client that uses each window up at its very beginning.
+#[tokio::test(start_paused = true)]
+async fn one_process_uses_windows_up_and_does_not_overdraw_them() {
+    for kind in [Kind::Fixed, Kind::RoundsDown, Kind::Lazy] {
+        for seed in 1..=5 {
+            let outcome = Race { kind, ..RACE }.run(seed).await;
+            assert!(outcome.time <= 1.03, "{kind:?} {seed}: {outcome:?}");
+            // Those who round down say that a window ends a second before it does.
+            assert!(outcome.refused <= 10, "{kind:?} {seed}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn windows_that_slide_are_kept_to() {
+    for kind in [Kind::UntilOldest, Kind::UntilNewest] {
+        for seed in 1..=5 {
+            let outcome = Race { kind, ..RACE }.run(seed).await;
+            assert!(outcome.time <= 1.25, "{kind:?} {seed}: {outcome:?}");
+            assert!(outcome.sent <= 1.1, "{kind:?} {seed}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_know_nothing_of_each_other_share_a_window() {
+    for seeds in [1..=5, 6..=10] {
+        let mut outcomes = Vec::new();
+        for seed in seeds {
+            let race = Race {
+                processes: 4,
+                requests: 250,
+                at_a_time: 250,
+                ..RACE
+            };
+            outcomes.push(race.run(seed).await);
+        }
+        let median = |measure: fn(&Outcome) -> f64| {
+            let mut measured: Vec<_> = outcomes.iter().map(measure).collect();
+            measured.sort_by(f64::total_cmp);
+            measured[measured.len() / 2]
+        };
+        let (time, sent) = (median(|o| o.time), median(|o| o.sent));
+        assert!(time <= 1.03 && sent <= 1.05, "x{time}, {sent} sent");
+    }
+}
+
 struct Server {
     race: Race,
     began: Instant,
@@ -62,7 +109,6 @@ struct Server {
     served: usize,
     refused: usize,
     last: Duration,
-    log: Vec<(usize, usize)>,
 }
 
 impl Server {
@@ -74,7 +120,6 @@ impl Server {
             served: 0,
             refused: 0,
             last: Duration::ZERO,
-            log: Vec::new(),
         }
     }
 
@@ -98,11 +143,12 @@ impl Server {
 
     fn reset(&self, age: Duration) -> u128 {
         let window = self.race.window;
-        let until =
-            |served: Option<&Duration>| served.map_or(window, |&served| served + window - age);
+        let until = |served: Option<&Duration>| {
+            served.map_or(window, |&served| (served + window).saturating_sub(age))
+        };
         let left = match self.race.kind {
             Kind::Fixed | Kind::RoundsDown => {
-                window * (age.as_millis() / window.as_millis() + 1) as u32 - age
+                (window * (age.as_millis() / window.as_millis() + 1) as u32).saturating_sub(age)
             }
             Kind::Lazy | Kind::UntilOldest => until(self.counted.front()),
             Kind::UntilNewest => until(self.counted.back()),
@@ -113,31 +159,19 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, who: usize) -> Response<Full<Bytes>> {
+    fn answer(&mut self) -> Response<Full<Bytes>> {
         let age = self.began.elapsed();
         self.forget(age);
         let is_open = self.counted.len() < self.race.limit;
-        self.log.resize(
-            (age.as_millis() / self.race.window.as_millis()) as usize + 1,
-            (0, 0),
-        );
         if is_open {
             self.counted.push_back(age);
             self.served += 1;
-            self.log.last_mut().unwrap().0 += 1;
         } else {
             self.refused += 1;
-            self.log.last_mut().unwrap().1 += 1;
         }
         let limit = self.race.limit;
         let remaining = limit - self.counted.len();
         let reset = self.reset(age);
-        if std::env::var("TRACE").is_ok() {
-            println!(
-                "T {:.3} {who} {is_open} {remaining} {reset}",
-                age.as_secs_f64()
-            );
-        }
         let window = self.race.window.as_secs();
         let response = Response::builder()
             .header(
@@ -164,12 +198,12 @@ fn latency() -> Duration {
 }
 
 /// One process, with a layer of its own.
-async fn process(server: Arc<Mutex<Server>>, race: Race, who: usize) {
+async fn process(server: Arc<Mutex<Server>>, race: Race) {
     let inner = service_fn(move |_: Request<ReplayBody<Full<Bytes>>>| {
         let server = Arc::clone(&server);
         async move {
             sleep(latency()).await;
-            let response = server.lock().unwrap().answer(who);
+            let response = server.lock().unwrap().answer();
             let is_served = response.status().is_success();
             if is_served {
                 sleep(Duration::from_millis(fastrand::u64(
@@ -211,60 +245,16 @@ impl Race {
         fastrand::seed(seed);
         let server = Arc::new(Mutex::new(Server::new(self)));
         let all: FuturesUnordered<_> = (0..self.processes)
-            .map(|who| process(Arc::clone(&server), self, who))
+            .map(|_| process(Arc::clone(&server), self))
             .collect();
         all.collect::<Vec<()>>().await;
         let server = server.lock().unwrap();
         let windows = (server.served as u32).div_ceil(self.limit as u32) - 1;
         let ideal = self.window * windows;
-        let outcome = Outcome {
+        Outcome {
             time: server.last.as_secs_f64() / ideal.as_secs_f64(),
             sent: (server.served + server.refused) as f64 / server.served as f64,
             refused: server.refused,
-        };
-        println!(
-            "seed {seed}: x{:.3}, {:.3} sent {:?}",
-            outcome.time, outcome.sent, server.log
-        );
-        outcome
+        }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn explore() {
-    let var =
-        |name: &str, default: usize| std::env::var(name).map_or(default, |v| v.parse().unwrap());
-    let race = Race {
-        kind: [
-            Kind::Fixed,
-            Kind::RoundsDown,
-            Kind::Lazy,
-            Kind::UntilOldest,
-            Kind::UntilNewest,
-        ][var("KIND", 0)],
-        limit: var("L", 100),
-        window: Duration::from_secs(var("W", 10) as u64),
-        processes: var("P", 1),
-        requests: var("R", 1000 / var("P", 1)),
-        at_a_time: var("A", 64),
-        service_ms: (var("S0", 20) as u64, var("S1", var("S0", 20)) as u64),
-    };
-    let (mut times, mut sents) = (vec![], vec![]);
-    for seed in 1..=var("N", 10) {
-        let o = race.run(seed as u64).await;
-        times.push(o.time);
-        sents.push(o.sent);
-    }
-    times.sort_by(f64::total_cmp);
-    sents.sort_by(f64::total_cmp);
-    let n = times.len();
-    println!(
-        "SUMMARY time {:.3} p80 {:.3} max {:.3} sent {:.3} p80 {:.3} max {:.3}",
-        times[n / 2],
-        times[n * 4 / 5],
-        times[n - 1],
-        sents[n / 2],
-        sents[n * 4 / 5],
-        sents[n - 1]
-    );
 }

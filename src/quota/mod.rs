@@ -4,13 +4,19 @@
 //! back. Nothing here reads a clock, takes a lock or awaits: time comes in as an argument, and so a
 //! model can be asked about any instant.
 //!
-//! - [`Pause`]: a refusal closed the partition until an instant; behind it the door opens by
-//!   degrees.
+//! - [`Pause`]: a refusal closed the partition until an instant.
 //! - [`Bucket`](bucket::Bucket): an answer announced a limit, what remains of it, and when it will be
 //!   full again.
 //! - [`Window`](window::Window): an answer announced a limit, what remains of it, and when all of it
 //!   is renewed. Several processes may share one.
 //! - [`Declared`]: the user said what the limits are.
+//! - [`Opening`]: nothing is known, or a pause is over: so many may be under way that may yet be
+//!   refused.
+//! - [`Rate`]: refusals have taught how fast quota flows.
+//! - [`Concurrency`]: refusals have taught how many may be in flight.
+//!
+//! A refusal that an announcement explains teaches nothing else. Any other is put down to the
+//! concurrency as long as it fits, and to the rate if it does not.
 
 mod account;
 mod bucket;

@@ -3,7 +3,8 @@
 //! Refusals come within a round trip; answers may take seconds, or minutes. So what has not been
 //! refused in the time that refusals take has most probably been admitted, and nobody has to wait
 //! for its answer to know. That time is estimated as TCP estimates when a segment must be lost
-//! ([RFC 6298, section 2]): the smoothed round trip and four times its mean deviation. Until a
+//! ([RFC 6298, section 2]): the smoothed round trip and some times its mean deviation; three and not
+//! four, for a refusal that comes later does little harm. Until a
 //! refusal has been seen, answers stand for them; until an answer has come, 100 ms do.
 //!
 //! [RFC 6298, section 2]: https://www.rfc-editor.org/rfc/rfc6298.html#section-2

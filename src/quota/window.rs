@@ -210,7 +210,7 @@ impl Window {
             Spoken::Moved => (end, true),
             Spoken::Next => {
                 let own = uncounted.saturating_add(answer.cost.count(self.unit));
-                self.open(self.present.next(now, own));
+                self.open(&self.present.next(now, own));
                 (end, false)
             }
         };
@@ -251,13 +251,13 @@ impl Window {
     fn roll(&mut self, now: Instant) {
         let present = self.present.at(now);
         if present.is_told() != self.present.is_told() {
-            self.open(present);
+            self.open(&present);
         }
     }
 
-    fn open(&mut self, next: Present) {
+    fn open(&mut self, next: &Present) {
         self.changes = self.changes.wrapping_add(1);
-        self.present = next;
+        self.present = *next;
     }
 }
 
