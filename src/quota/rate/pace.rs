@@ -32,6 +32,10 @@ const RISEN: f64 = 3.0;
 const MAX_PATIENCE: f64 = 200.0;
 const PATIENCE_GROWTH: f64 = 1.25;
 
+/// What was learned in a busy hour is tried anew after so long without need of it: the time by which
+/// most limits count.
+const DOUBT: Duration = Duration::from_secs(60);
+
 /// The share of a burst that is sent at once: what is in a bucket is known less well than its rate.
 const SAFE: f64 = 0.9;
 
@@ -135,6 +139,10 @@ impl Pace {
         refusal_time: Duration,
     ) -> bool {
         let was_probing = self.is_probing();
+        if now.saturating_duration_since(self.due) > DOUBT {
+            self.grows_at = self.grows_at.min(now);
+            self.patience = self.patience.min(PATIENCE);
+        }
         if now >= self.grows_at {
             self.probe(now, admitted, since, refusal_time);
         }

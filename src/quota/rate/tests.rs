@@ -305,6 +305,24 @@ fn a_rate_that_rises_is_found() {
 }
 
 #[test]
+fn what_was_learned_in_a_busy_hour_is_doubted_after_idleness() {
+    for is_idle in [false, true] {
+        let mut world = World::new(SECOND, 5, Hint::WholeSeconds);
+        world.admit(2_000);
+        if is_idle {
+            world.now += 3_600 * SECOND;
+        }
+        // From now on all are admitted.
+        world.interval = Duration::ZERO;
+        world.full_at = world.now;
+        let began = world.now;
+        world.admit(30);
+        let took = world.now - began;
+        assert_eq!(took < 10 * SECOND, is_idle, "{took:?}");
+    }
+}
+
+#[test]
 fn tries_one_more_and_another_until_one_is_refused() {
     let mut world = World::new(10 * SECOND, 1, Hint::Exact);
     world.admit(100);
