@@ -176,7 +176,11 @@ mod tests {
     fn a_window_met_in_its_course_is_used_by_whom_it_can_be() {
         let account = Account::met(100, 97, 16, 15);
         assert!(account.is_all_ours());
-        assert_eq!(account.left(), 84, "what is missing are some of the sixteen");
+        assert_eq!(
+            account.left(),
+            84,
+            "what is missing are some of the sixteen"
+        );
         let account = Account::met(100, 60, 16, 15);
         assert_eq!(account.ratio(), Some(0.4));
         assert_eq!(account.left(), 45);
