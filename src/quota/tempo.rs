@@ -17,6 +17,10 @@ pub(super) const UNMEASURED: Duration = Duration::from_millis(100);
 /// Timers are no finer than a millisecond, and threads are late by a few.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// Whatever takes longer than this tells of the server's work, and not of a round trip: twice around
+/// the earth, with the handshakes.
+const LONGEST: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Tempo {
     refusals: Option<RoundTrip>,
@@ -34,9 +38,9 @@ impl Tempo {
         self.refusals = Some(RoundTrip::with(self.refusals, took));
     }
 
-    /// Whether nobody has answered yet.
+    /// Whether nothing tells how long a round trip takes.
     pub(super) fn is_unknown(&self) -> bool {
-        self.refusals.or(self.answers).is_none()
+        self.refusals.or(self.prompt_answers()).is_none()
     }
 
     /// How long an answer usually takes, if one has come.
@@ -46,10 +50,14 @@ impl Tempo {
 
     /// What has not been refused for this long has been admitted.
     pub(super) fn refusal_time(&self) -> Duration {
-        let (refusals, answers) = (self.refusals, self.answers);
-        let measured = [refusals, answers].into_iter().flatten();
+        let measured = [self.refusals, self.prompt_answers()].into_iter().flatten();
         let least = measured.map(RoundTrip::at_most).min();
         least.map_or(UNMEASURED, |least| least.max(SHORTEST))
+    }
+
+    /// How long answers take, if they can be taken for round trips.
+    fn prompt_answers(&self) -> Option<RoundTrip> {
+        self.answers.filter(|answers| answers.mean < LONGEST)
     }
 
     /// By how much the network usually blurs the moment of an arrival.
@@ -165,6 +173,17 @@ mod tests {
             tempo.refused(ms(base + i % 3));
         }
         assert!(tempo.refusal_time() >= ms(500), "{tempo:?}");
+    }
+
+    #[test]
+    fn answers_that_take_seconds_tell_nothing_of_round_trips() {
+        let mut tempo = Tempo::default();
+        tempo.served(ms(1_000));
+        assert!(tempo.is_unknown());
+        assert_eq!(tempo.refusal_time(), ms(100));
+        assert_eq!(tempo.usual_answer(), Some(ms(1_750)));
+        tempo.refused(ms(40));
+        assert!(!tempo.is_unknown());
     }
 
     #[test]
