@@ -3,7 +3,9 @@
 mod given_back;
 
 use super::*;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proptest::prelude::*;
+use std::time::SystemTime;
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
@@ -13,23 +15,50 @@ enum Event {
     Reserve { tokens: u64, waited: bool },
     GiveBack,
     Abandon,
-    Serve,
+    Serve { announced: [u64; 3], form: u8 },
     Refuse { pause: u64, wait: Option<u64> },
     Pass,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let reserve = || (any::<u64>(), any::<bool>());
-    let reserve = reserve().prop_map(|(tokens, waited)| Event::Reserve { tokens, waited });
+    let reserve = (any::<u64>(), 0..65_u32, any::<bool>());
+    let reserve = reserve.prop_map(|(tokens, bits, waited)| Event::Reserve {
+        tokens: tokens.checked_shr(bits).unwrap_or(0),
+        waited,
+    });
     let refuse = (nanoseconds(), proptest::option::of(nanoseconds()));
     prop_oneof![
         6 => reserve,
         1 => Just(Event::GiveBack),
         1 => Just(Event::Abandon),
-        3 => Just(Event::Serve),
+        3 => (any::<[u64; 3]>(), 0..64_u32, any::<u8>()).prop_map(|(numbers, bits, form)| {
+            Event::Serve { announced: numbers.map(|number| number >> bits), form }
+        }),
         2 => refuse.prop_map(|(pause, wait)| Event::Refuse { pause, wait }),
         2 => Just(Event::Pass),
     ]
+}
+
+/// Limit, remaining and reset of requests or of tokens, or nothing.
+fn announcement([limit, remaining, reset]: [u64; 3], form: u8) -> Vec<RateLimit> {
+    let dimension = ["requests", "tokens"][usize::from(form / 4 % 2)];
+    let reset = match form % 4 {
+        0 => return Vec::new(),
+        1 => format!("{reset}s"),
+        2 => format!("{reset}ms"),
+        _ => reset.to_string(),
+    };
+    let mut headers = HeaderMap::new();
+    for (field, value) in [
+        ("limit", limit.to_string()),
+        ("remaining", remaining.to_string()),
+        ("reset", reset),
+    ] {
+        let name = HeaderName::try_from(format!("x-ratelimit-{field}-{dimension}")).unwrap();
+        headers.insert(name, HeaderValue::try_from(value).unwrap());
+    }
+    let signal = crate::signal::read(StatusCode::OK, &headers, None, SystemTime::UNIX_EPOCH);
+    signal.limits().to_vec()
 }
 
 /// Of all orders of magnitude, from nothing to the longest that is looked ahead.
@@ -70,9 +99,10 @@ impl World {
                     self.model.abandoned(sent);
                 }
             }
-            Event::Serve => {
+            Event::Serve { announced, form } => {
                 if let Some(sent) = pick(&mut self.under_way, who) {
-                    self.model.announced(now, sent, false, &[]);
+                    let limits = announcement(announced, form);
+                    self.model.announced(now, sent, form % 8 == 0, &limits);
                     self.model.served(now, sent);
                 }
             }
@@ -154,7 +184,7 @@ proptest! {
             now += Duration::from_nanos(pass >> scale);
             world.model.pass(now, 0);
             world.happen(now, who, event);
-            world.model.admit(now, Cost::of_request(who as u64));
+            world.model.admit(now, Cost::of_request(who as u64 >> (who % 65).min(63)));
             world.model.estimated(now, Cost { requests: u64::MAX, tokens: u64::MAX }, Cost::of_request(u64::MAX));
         }
         for reserved in std::mem::take(&mut world.admitted) {
