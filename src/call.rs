@@ -380,12 +380,15 @@ where
         } else {
             let charged = self.caller.charged();
             let served = !response.status().is_server_error();
-            let lesson = if served {
-                Lesson::Served
-            } else {
-                Lesson::Nothing
+            let lesson = match served {
+                true if response.body().is_stream() => Lesson::Streams,
+                true => Lesson::Served,
+                false => Lesson::Nothing,
             };
-            self.caller.answered(heard_at, signal.limits(), lesson);
+            let watched = self.caller.answered(heard_at, signal.limits(), lesson);
+            if let Some(watched) = watched {
+                response.body_mut().watch(watched);
+            }
             if let Some(charged) = charged {
                 response.extensions_mut().insert(charged);
             }

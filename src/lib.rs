@@ -60,6 +60,9 @@
 //! - Where nothing is announced, a first burst opens by an eighth with each request that is served;
 //!   as long as no answer has come at all it doubles every 100 ms. Refusals then teach the rate, or
 //!   how many may be in flight; requests are paced by that, and from time to time one more is tried.
+//!   A request is in flight until the body of its answer has ended or was dropped. One that is short,
+//!   and says so, does not count once its head has come; nor one that has been out for four times as
+//!   long as the long ones take (for ten seconds at least), for nobody seems to read it.
 //! - Where the program declares a [`Quota`], it is kept from the first request on.
 //!
 //! # Placement

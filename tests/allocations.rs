@@ -54,6 +54,13 @@ fn a_declared_quota_of_requests_costs_nothing_more() {
 }
 
 #[test]
+fn a_body_that_is_streamed_costs_nothing_more() {
+    let (of_body, of_none) = (per_call(kept, NONE, BODY), per_call(kept, NONE, ""));
+    assert_eq!(per_call(streamed, NONE, BODY), of_body + 1);
+    assert_eq!(per_call(streamed, NONE, ""), of_none);
+}
+
+#[test]
 fn a_disabled_layer_keeps_nothing_but_the_box() {
     assert_eq!(
         per_call(disabled, NONE, BODY),
@@ -87,6 +94,13 @@ fn per_call(service: fn(Headers) -> Answer, headers: Headers, body: &'static str
 
 fn layered(headers: Headers) -> Answer {
     answer(RateLimitRetryLayer::new().layer(server(headers)))
+}
+
+/// With answers of unknown length.
+fn streamed(headers: Headers) -> Answer {
+    let server = server(headers);
+    let server = server.map_response(|response| response.map(|body| body.map_frame(|frame| frame)));
+    answer(RateLimitRetryLayer::new().layer(server))
 }
 
 /// More than are sent, by both kinds of accounts.

@@ -1,7 +1,8 @@
 //! Bodies that can be sent again, and bodies that can be read again.
 //!
 //! Nothing here knows of limits, time or retries: a [`Replayer`] hands out the body of each
-//! attempt, a [`RefusalBody`] is read for what it says and given back as it came.
+//! attempt, a [`RefusalBody`] is read for what it says and given back as it came, and a [`Watcher`] is
+//! told when the body of an answer has ended.
 
 mod error;
 mod exchange;
@@ -15,6 +16,7 @@ mod response;
 mod source;
 #[cfg(test)]
 mod testing;
+mod watched;
 
 pub use self::{
     error::BoxError,
@@ -25,6 +27,7 @@ pub use self::{
 pub(crate) use self::{
     refusal::{Refusal, RefusalBody},
     replayer::Replayer,
+    watched::{Watched, Watcher},
 };
 
 use bytes::{Buf, Bytes};

@@ -11,7 +11,11 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::into_bytes;
+use super::{into_bytes, watched::Watched};
+
+/// A body of no more than this fits into what a client receives unread (64 KiB, the initial window of
+/// HTTP/2: RFC 9113, section 6.9.2).
+const SENT_WITH_HEAD: u64 = 65_535;
 
 type Item<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
@@ -27,6 +31,10 @@ pin_project! {
     /// Trailers, end of stream, and [size hint](Body::size_hint) are those of the inner body; the
     /// error type is the inner body's.
     ///
+    /// Until the end of a success is seen, or an error, or until the body is dropped, its request counts
+    /// as in flight where the server bounds how many may be. The body holds nothing back for ever, and
+    /// it holds none of what is known of its partition.
+    ///
     /// The default is an empty body.
     pub struct ResponseBody<B>
     where
@@ -34,6 +42,8 @@ pin_project! {
     {
         #[pin]
         kind: Kind<B>,
+        // `None` if nobody wants to know of the end, or has been told.
+        watched: Option<Watched>,
     }
 }
 
@@ -62,6 +72,7 @@ impl<B: Body> ResponseBody<B> {
     pub(crate) fn inner(body: B) -> Self {
         Self {
             kind: Kind::Inner { body },
+            watched: None,
         }
     }
 
@@ -76,7 +87,21 @@ impl<B: Body> ResponseBody<B> {
     pub(super) fn again(again: Again<B>) -> Self {
         Self {
             kind: Kind::Again { again },
+            watched: None,
         }
+    }
+
+    /// Whether the server may still be working on the answer when its head has come. It is not if
+    /// there is nothing more to come; nor if it has told the length, so knew the whole, and that is
+    /// so short that it need not be read to be sent: what is small is often kept and read later.
+    pub(crate) fn is_stream(&self) -> bool {
+        let is_short = |upper| upper <= SENT_WITH_HEAD;
+        !self.is_end_stream() && !self.size_hint().upper().is_some_and(is_short)
+    }
+
+    /// Tells of the end.
+    pub(crate) fn watch(&mut self, watched: Watched) {
+        self.watched = Some(watched);
     }
 }
 
@@ -85,23 +110,36 @@ impl<B: Body> Body for ResponseBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Item<B>> {
-        match self.project().kind.project() {
+        let mut this = self.project();
+        let item = ready!(match this.kind.as_mut().project() {
             KindProj::Inner { body } => poll_inner(body, cx),
             KindProj::Again { again } => again.poll_frame(cx),
+        });
+        match &item {
+            // Who knows that nothing follows need not ask for it.
+            Some(Ok(_)) if !this.kind.is_end_stream() => {}
+            _ => this.watched.take().into_iter().for_each(Watched::ended),
         }
+        Poll::Ready(item)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Inner { body } => body.is_end_stream(),
-            Kind::Again { again } => again.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
             Kind::Again { again } => again.size_hint(),
+        }
+    }
+}
+
+impl<B: Body> Kind<B> {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Inner { body } => body.is_end_stream(),
+            Self::Again { again } => again.is_end_stream(),
         }
     }
 }
@@ -190,10 +228,19 @@ impl<B: Body> fmt::Debug for ResponseBody<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        panic::{RefUnwindSafe, UnwindSafe},
+        sync::{Arc, Mutex},
+    };
+
     use http_body_util::{BodyExt, Full};
+    use tokio::time::Instant;
 
     use super::*;
-    use crate::body::testing::{Script, Seen, Step, Wakes, data, poll, read_all, trailers};
+    use crate::body::{
+        Watcher,
+        testing::{Script, Seen, Step, Wakes, data, poll, read_all, trailers},
+    };
 
     fn exact<B: Body>(body: &ResponseBody<B>) -> Option<u64> {
         body.size_hint().exact()
@@ -245,6 +292,64 @@ mod tests {
         assert_eq!(read_all(&mut body), Seen::whole(""));
     }
 
+    /// Hears of the end of a body.
+    #[derive(Default)]
+    struct Ends(Mutex<Vec<(u64, bool)>>);
+
+    impl Watcher for Ends {
+        fn ended(&self, number: u64, _: Instant, by_server: bool) {
+            self.0.lock().unwrap().push((number, by_server));
+        }
+    }
+
+    fn watched<B: Body>(mut body: ResponseBody<B>, ends: &Arc<Ends>) -> Pin<Box<ResponseBody<B>>> {
+        body.watch(Watched::new(ends, 7, Instant::now()));
+        Box::pin(body)
+    }
+
+    #[test]
+    fn its_end_is_told_once() {
+        for last in [data("b"), Step::Trailers(trailers()), Step::Fail] {
+            let script = Script::new([data("a"), last]);
+            let ends = Arc::new(Ends::default());
+            let mut body = watched(ResponseBody::inner(script), &ends);
+            assert!(poll(&mut body, &Wakes::new()).is_ready());
+            assert!(ends.0.lock().unwrap().is_empty(), "it goes on");
+            read_all(&mut body);
+            assert_eq!(*ends.0.lock().unwrap(), [(7, true)]);
+            drop(body);
+            assert_eq!(ends.0.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn its_end_is_told_as_soon_as_it_is_known() {
+        let ends = Arc::new(Ends::default());
+        let mut body = watched(ResponseBody::inner(Full::new(Bytes::from("all"))), &ends);
+        assert!(poll(&mut body, &Wakes::new()).is_ready());
+        assert_eq!(*ends.0.lock().unwrap(), [(7, true)]);
+    }
+
+    #[test]
+    fn a_body_that_is_dropped_tells_of_it_and_keeps_nobody() {
+        let ends = Arc::new(Ends::default());
+        drop(watched(ResponseBody::inner(Script::new([])), &ends));
+        assert_eq!(*ends.0.lock().unwrap(), [(7, false)]);
+        let body = watched(ResponseBody::inner(Script::new([])), &ends);
+        assert_eq!(Arc::strong_count(&ends), 1);
+        drop(ends);
+        drop(body);
+    }
+
+    #[test]
+    fn what_is_empty_or_short_is_no_stream() {
+        let is_stream = |script| ResponseBody::inner(script).is_stream();
+        assert!(!ResponseBody::inner(Full::new(Bytes::new())).is_stream());
+        assert!(!is_stream(Script::new([]).exact(SENT_WITH_HEAD)));
+        assert!(is_stream(Script::new([]).exact(SENT_WITH_HEAD + 1)));
+        assert!(is_stream(Script::new([])), "of unknown length");
+    }
+
     #[test]
     fn a_size_beyond_counting_is_unknown() {
         let rest = Script::new([]).exact(u64::MAX);
@@ -272,12 +377,14 @@ mod tests {
 
     #[test]
     fn it_is_unpin_send_and_sync_as_the_inner_body_is() {
+        fn unwind_safe<T: UnwindSafe + RefUnwindSafe>(_: &T) {}
         fn unpin<T: Unpin>(_: &T) {}
         fn send<T: Send>(_: &T) {}
         fn sync<T: Sync>(_: &T) {}
         let body = ResponseBody::inner(Full::new(Bytes::new()));
         unpin(&body);
         sync(&body);
+        unwind_safe(&body);
         send(&ResponseBody::inner(Script::new([])));
         send(&body.boxed());
     }

@@ -7,6 +7,7 @@ use super::{
     state::{Arrival, Look, State},
 };
 use crate::{
+    body::Watched,
     quota::{Cost, Refused, Sent},
     signal::RateLimit,
     timer::poll_until,
@@ -60,8 +61,10 @@ pub(crate) enum Turn {
 /// What an answer's head means for the partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Lesson {
-    /// The request was not refused.
+    /// The request was not refused, and the server is done with it.
     Served,
+    /// It was not refused, and the server works on it until its body ends.
+    Streams,
     /// It was, by a reason of its own that concerns nobody else.
     Nothing,
     /// It was refused; nothing goes until then, or until its body says better.
@@ -191,24 +194,32 @@ impl Caller {
         declared.then(|| Charged::new(partition(), sent.at, self.tokens()))
     }
 
-    /// The head of an answer has arrived.
-    pub(crate) fn answered(&mut self, now: Instant, limits: &[RateLimit], lesson: Lesson) {
+    /// The head of an answer has arrived. What its body has to give back when it ends.
+    pub(crate) fn answered(
+        &mut self,
+        now: Instant,
+        limits: &[RateLimit],
+        lesson: Lesson,
+    ) -> Option<Watched> {
         let Phase::InFlight { sent } = self.phase else {
-            return;
+            return None;
         };
         self.phase = match lesson {
             Lesson::Reading { until } => Phase::Reading { sent, until },
-            Lesson::Served | Lesson::Nothing => Phase::Idle,
+            Lesson::Served | Lesson::Streams | Lesson::Nothing => Phase::Idle,
         };
-        self.gate.learn(now, |state, _| {
+        let number = self.gate.learn(now, |state, _| {
             let is_refused = matches!(lesson, Lesson::Reading { .. });
             state.quota.announced(now, sent, is_refused, limits);
             match lesson {
+                Lesson::Streams => return Some(state.quota.streams(now, sent)),
                 Lesson::Served => state.quota.served(now, sent),
                 Lesson::Reading { until } => state.quota.reading(now, sent, until),
                 Lesson::Nothing => state.quota.abandoned(sent),
             }
+            None
         });
+        number.map(|number| Watched::new(&self.gate, number, sent.at))
     }
 
     /// The refusal's body has been read as far as it will be: `until` when all are held back, if

@@ -2,6 +2,7 @@
 
 use super::{charged::Charged, queue::Wakers, state::State};
 use crate::{
+    body::Watcher,
     partition::Partition,
     quota::{Quota, Worth},
 };
@@ -20,6 +21,14 @@ pub(crate) struct Gate {
     /// Lets calls find out without the lock whether an estimate of their tokens is wanted.
     counts_tokens: AtomicBool,
     state: Mutex<State>,
+}
+
+impl Watcher for Gate {
+    fn ended(&self, number: u64, sent_at: Instant, by_server: bool) {
+        let now = Instant::now();
+        let took = by_server.then(|| now.saturating_duration_since(sent_at));
+        self.learn(now, |state, _| state.quota.ended(number, took));
+    }
 }
 
 impl Gate {

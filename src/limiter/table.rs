@@ -7,7 +7,8 @@
 //!
 //! A partition that a call holds stays, or there would be two of it, and the quota would be split.
 //! That nobody holds it is certain where the table has the only reference: further ones are made from
-//! those that exist, or here, under the table's lock.
+//! those that exist, or here, under the table's lock. The body of an answer holds none: a program may
+//! keep it for ever. If its partition is forgotten, so is that the body counts as in flight.
 
 use super::gate::Gate;
 use crate::{partition::PartitionKey, quota::Worth};
@@ -175,6 +176,19 @@ mod tests {
 
         /// One request to it is refused for so long, or served.
         fn answer(&mut self, number: u32, wait: Option<Duration>) {
+            let (now, mut caller) = (Instant::now(), self.caller(number));
+            let Some(wait) = wait else {
+                caller.answered(now, &[], Lesson::Served);
+                return;
+            };
+            let until = now + wait;
+            caller.answered(now, &[], Lesson::Reading { until });
+            let wait = Some(until.saturating_duration_since(now));
+            caller.understood(now, Some(Refused { until, wait }));
+        }
+
+        /// A call whose request is under way.
+        fn caller(&mut self, number: u32) -> Caller {
             let now = Instant::now();
             let bounds = Bounds {
                 deadline: None,
@@ -182,14 +196,7 @@ mod tests {
                 max_waiting: 1,
             };
             let cost = Cost::of_request(0);
-            let mut caller = Caller::arrive(self.get(number), now, Duration::ZERO, cost, bounds);
-            let Some(wait) = wait else {
-                return caller.answered(now, &[], Lesson::Served);
-            };
-            let until = now + wait;
-            caller.answered(now, &[], Lesson::Reading { until });
-            let wait = Some(until.saturating_duration_since(now));
-            caller.understood(now, Some(Refused { until, wait }));
+            Caller::arrive(self.get(number), now, Duration::ZERO, cost, bounds)
         }
     }
 
@@ -257,6 +264,19 @@ mod tests {
         let held = world.table.get(world.key(2)).unwrap();
         (81..100).for_each(|number| drop(world.get(number)));
         assert!(Arc::ptr_eq(&held, &world.get(2)));
+    }
+
+    #[test]
+    fn bodies_that_are_kept_hold_nothing() {
+        let mut world = World::new(1);
+        let gate = Arc::downgrade(&world.get(0));
+        let mut caller = world.caller(0);
+        let watched = caller.answered(Instant::now(), &[], Lesson::Streams);
+        assert!(watched.is_some());
+        drop(caller);
+        drop(world.get(1));
+        assert_eq!(gate.strong_count(), 0);
+        drop(watched);
     }
 
     #[test]

@@ -7,8 +7,10 @@
 //! it confirms the cap, and holds nobody back but the cap itself does. From time to time, and at once
 //! when something else was to blame, one more is tried: as long as these are admitted the cap
 //! grows, by a quarter each time that what is beyond it has not been refused.
+//!
+//! A request is in flight until its answer's body has ended ([`Streams`]).
 
-use super::{after, tempo::Tempo};
+use super::{after, streams::Streams, tempo::Tempo};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
@@ -23,6 +25,8 @@ pub(super) struct Concurrency {
     in_flight: u32,
     /// Requests that nobody waits for any longer; the server works on them until then.
     lingering: VecDeque<Instant>,
+    /// Of those in flight, the ones whose answer has begun.
+    streams: Streams,
     /// The deepest that was served.
     deepest: u32,
     cap: Option<Cap>,
@@ -83,11 +87,19 @@ impl Concurrency {
             self.lingering.pop_front();
             self.in_flight = self.in_flight.saturating_sub(1);
         }
+        let overdue = self.streams.pass(now);
+        self.in_flight = self.in_flight.saturating_sub(overdue);
+        let usual_work = self.usual_work(tempo);
         if let Some(cap) = &mut self.cap {
             let refusal_time = tempo.refusal_time();
-            let answer_time = tempo.usual_answer().unwrap_or(refusal_time);
-            cap.pass(now, refusal_time, answer_time);
+            cap.pass(now, refusal_time, usual_work.unwrap_or(refusal_time));
         }
+    }
+
+    /// How long a request usually keeps its place, if that is known: until its answer's head, or
+    /// where answers are streamed until their end.
+    pub(super) fn usual_work(&self, tempo: &Tempo) -> Option<Duration> {
+        tempo.usual_answer().max(self.streams.longest())
     }
 
     /// A request is admitted; the depth that it has.
@@ -112,6 +124,22 @@ impl Concurrency {
     /// A request was served.
     pub(super) fn served(&mut self, depth: u32) {
         self.deepest = self.deepest.max(depth);
+    }
+
+    /// The head of an answer has come, and its body will take time; its number.
+    pub(super) fn streams(&mut self, now: Instant) -> u64 {
+        self.streams.begin(now)
+    }
+
+    /// The body of an answer has ended or was dropped; and how long all of it took, if the server
+    /// has ended it.
+    pub(super) fn ended(&mut self, number: u64, took: Option<Duration>) {
+        if self.streams.end(number) {
+            self.done();
+        }
+        if let Some(took) = took {
+            self.streams.took(took);
+        }
     }
 
     /// Nobody waits for a request any longer, but the server will work on it until then.

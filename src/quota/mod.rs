@@ -32,6 +32,7 @@ mod pause;
 mod present;
 mod rate;
 mod share;
+mod streams;
 mod tempo;
 mod window;
 
@@ -227,8 +228,9 @@ impl Model {
     /// After what time it makes sense to ask again, if that has been learned: quota for one request
     /// has flowed in, or one of those in flight may be done.
     pub(crate) fn learned_interval(&self) -> Option<Duration> {
-        let answer = self.tempo.usual_answer().map(|usual| usual / 2);
-        let concurrency = answer.filter(|_| self.concurrency.is_limited());
+        let work = self.concurrency.usual_work(&self.tempo);
+        let work = work.map(|usual| usual / 2);
+        let concurrency = work.filter(|_| self.concurrency.is_limited());
         self.rate.interval().or(concurrency)
     }
 
@@ -341,14 +343,32 @@ impl Model {
         }
     }
 
-    /// A request that was sent after the pause was not refused.
+    /// A request was not refused, and the server is done with it.
     pub(crate) fn served(&mut self, now: Instant, sent: Sent) {
+        self.proved(now, sent);
+        self.concurrency.done();
+    }
+
+    /// A request was not refused, and the server works on it until the body of its answer has
+    /// [ended](Model::ended); the number of that body.
+    pub(crate) fn streams(&mut self, now: Instant, sent: Sent) -> u64 {
+        self.proved(now, sent);
+        self.concurrency.streams(now)
+    }
+
+    /// The body of an answer has ended; and how long it `took` from the sending of the request, unless
+    /// it was dropped before.
+    pub(crate) fn ended(&mut self, number: u64, took: Option<Duration>) {
+        self.concurrency.ended(number, took);
+    }
+
+    /// The server has admitted a request.
+    fn proved(&mut self, now: Instant, sent: Sent) {
         self.tempo.served(now.saturating_duration_since(sent.at));
         self.served_at = self.served_at.max(Some(sent.at));
         self.pause.served(sent.at);
         self.opening.served(sent.reserved.step);
         self.concurrency.served(sent.reserved.depth);
-        self.concurrency.done();
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
@@ -397,9 +417,9 @@ impl Model {
             return Some(Suspicion::Refuted);
         }
         let again = self.pause.is_on_for(sent.at);
-        let answer = self.tempo.usual_answer();
-        let lost = refused.wait.zip(answer).map_or(0.0, |(wait, answer)| {
-            wait.as_secs_f64() / answer.as_secs_f64().max(0.001)
+        let work = self.concurrency.usual_work(&self.tempo);
+        let lost = refused.wait.zip(work).map_or(0.0, |(wait, work)| {
+            wait.as_secs_f64() / work.as_secs_f64().max(0.001)
         });
         let suspicion = self.concurrency.refused(sent.reserved.depth, again, lost);
         if suspicion == Suspicion::Refuted {

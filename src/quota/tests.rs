@@ -16,6 +16,7 @@ enum Event {
     GiveBack,
     Abandon,
     Serve { announced: [u64; 3], form: u8 },
+    End { took: Option<u64> },
     Refuse { pause: u64, wait: Option<u64> },
     Pass,
 }
@@ -34,6 +35,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (any::<[u64; 3]>(), 0..64_u32, any::<u8>()).prop_map(|(numbers, bits, form)| {
             Event::Serve { announced: numbers.map(|number| number >> bits), form }
         }),
+        2 => proptest::option::of(nanoseconds()).prop_map(|took| Event::End { took }),
         2 => refuse.prop_map(|(pause, wait)| Event::Refuse { pause, wait }),
         2 => Just(Event::Pass),
     ]
@@ -72,6 +74,8 @@ struct World {
     model: Model,
     admitted: Vec<Reserved>,
     under_way: Vec<Sent>,
+    /// Of those that were served, the ones whose bodies are on their way.
+    bodies: Vec<u64>,
     /// The end of the longest pause.
     closed_until: Option<Instant>,
 }
@@ -103,7 +107,15 @@ impl World {
                 if let Some(sent) = pick(&mut self.under_way, who) {
                     let limits = announcement(announced, form);
                     self.model.announced(now, sent, form % 8 == 0, &limits);
-                    self.model.served(now, sent);
+                    match form % 3 {
+                        0 => self.model.served(now, sent),
+                        _ => self.bodies.push(self.model.streams(now, sent)),
+                    }
+                }
+            }
+            Event::End { took } => {
+                if let Some(number) = pick(&mut self.bodies, who) {
+                    self.model.ended(number, took.map(Duration::from_nanos));
                 }
             }
             Event::Refuse { pause, wait } => {
@@ -195,7 +207,7 @@ proptest! {
         }
         prop_assert!(world.model.is_idle());
         world.assert_opens(now, 1);
-        // Nobody works any longer on what nobody waits for.
+        // Nobody works any longer on what nobody waits for, or reads.
         world.model.pass(now + CEILING + CEILING, 0);
         prop_assert!(!world.model.concurrency.is_in_use(), "{:?}", world.model);
     }
