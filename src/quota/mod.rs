@@ -288,6 +288,7 @@ impl Model {
     /// The admission is used now, which may be somewhat later than it was given.
     pub(crate) fn sent(&mut self, reserved: Reserved, now: Instant) -> Sent {
         self.declared.sent(reserved.at, now, reserved.cost);
+        self.opening.sent(reserved.step, now);
         Sent { at: now, reserved }
     }
 

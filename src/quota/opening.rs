@@ -64,8 +64,17 @@ enum Aim {
 
 #[derive(Debug)]
 struct Recent {
+    /// When it was sent; until then, no earlier than when it will be.
     at: Instant,
-    is_decided: bool,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Not sent yet, and perhaps never: nobody has asked the server.
+    Admitted,
+    Sent,
+    Decided,
 }
 
 /// Which admission it was.
@@ -117,9 +126,13 @@ impl Opening {
 
     /// Time passes: what is old enough is decided.
     pub(super) fn pass(&mut self, now: Instant, refusal_time: Duration, is_blind: bool) {
-        while let Some(oldest) = self.recent.front() {
-            if !oldest.is_decided {
+        while let Some(oldest) = self.recent.front_mut() {
+            if oldest.progress != Progress::Decided {
                 if super::after(oldest.at, refusal_time) > now {
+                    break;
+                }
+                if oldest.progress == Progress::Admitted {
+                    oldest.at = now;
                     break;
                 }
                 self.decide(if is_blind { 1.0 } else { GROWTH });
@@ -142,12 +155,20 @@ impl Opening {
         };
         self.recent.push_back(Recent {
             at: now,
-            is_decided: false,
+            progress: Progress::Admitted,
         });
         self.undecided += 1;
         self.admitted += 1;
         self.is_used |= 2 * self.undecided >= self.bound();
         step
+    }
+
+    /// It is sent, which may be somewhat later.
+    pub(super) fn sent(&mut self, step: Step, now: Instant) {
+        if let Some(recent) = self.recent(step) {
+            recent.at = now;
+            recent.progress = Progress::Sent;
+        }
     }
 
     /// It was served.
@@ -213,9 +234,14 @@ impl Opening {
 
     /// Whether the admission was undecided until now.
     fn settle(&mut self, step: Step) -> bool {
-        let place = step.number.checked_sub(self.number);
-        let recent = place.and_then(|place| self.recent.get_mut(place as usize));
-        recent.is_some_and(|recent| !std::mem::replace(&mut recent.is_decided, true))
+        let recent = self.recent(step).map(|recent| &mut recent.progress);
+        let before = recent.map(|progress| std::mem::replace(progress, Progress::Decided));
+        before.is_some_and(|progress| progress != Progress::Decided)
+    }
+
+    fn recent(&mut self, step: Step) -> Option<&mut Recent> {
+        let place = step.number.checked_sub(self.number)?;
+        self.recent.get_mut(place as usize)
     }
 }
 

@@ -212,3 +212,30 @@ proptest! {
         prop_assert!(!world.model.concurrency.is_in_use(), "{:?}", world.model);
     }
 }
+
+#[test]
+fn what_was_admitted_and_not_sent_proves_nothing() {
+    let now = Instant::now();
+    let cost = Cost::of_request(0);
+    let mut model = Model::default();
+    let reserved = model.reserve(now, cost, false);
+    let sent = model.sent(reserved, now);
+    let until = now + Duration::from_secs(1);
+    model.reading(now, sent, until);
+    model.understood(until);
+    let wait = Some(Duration::from_secs(1));
+    model.refused(now, sent, Refused { until, wait });
+    model.pass(until, 0);
+    assert_eq!(model.admit(until, cost), Admit::Now);
+    let unused = model.reserve(until, cost, true);
+    let later = until + Duration::from_millis(99);
+    model.pass(later, 0);
+    assert_eq!(model.opening.proved(), 0, "nobody has asked the server yet");
+    assert_ne!(model.admit(later, cost), Admit::Now);
+    model.give_back(unused);
+    assert_eq!(
+        model.admit(later, cost),
+        Admit::Now,
+        "somebody else may ask"
+    );
+}

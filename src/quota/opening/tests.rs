@@ -7,11 +7,18 @@ use proptest::prelude::*;
 const TRIP: Duration = Duration::from_millis(100);
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
+/// Sends one.
+fn go(opening: &mut Opening, now: Instant) -> Step {
+    let step = opening.reserve(now);
+    opening.sent(step, now);
+    step
+}
+
 /// Sends all that may go at this instant.
 fn send(opening: &mut Opening, now: Instant) -> Vec<Step> {
     let mut steps = Vec::new();
     while opening.opens_at(TRIP).is_none() && steps.len() < 1_000_000 {
-        steps.push(opening.reserve(now));
+        steps.push(go(opening, now));
     }
     steps
 }
@@ -74,7 +81,7 @@ fn what_nobody_has_tried_proves_nothing() {
     let now = Instant::now();
     let mut opening = Opening::default();
     for _ in 0..1_000 {
-        let step = opening.reserve(now);
+        let step = go(&mut opening, now);
         opening.served(step);
     }
     let mut fresh = Opening::default();
@@ -121,6 +128,25 @@ fn what_failed_proves_nothing_and_leaves_its_place_to_the_next() {
 }
 
 #[test]
+fn what_is_not_sent_is_not_decided() {
+    let mut now = Instant::now();
+    let mut opening = closed(None);
+    let step = opening.reserve(now);
+    for _ in 0..3 {
+        now = opening.opens_at(TRIP).unwrap();
+        opening.pass(now, TRIP, false);
+        assert_eq!(opening.proved(), 0);
+        assert!(opening.opens_at(TRIP) > Some(now));
+    }
+    now += TRIP / 2;
+    opening.sent(step, now);
+    opening.pass(now + TRIP - NANOSECOND, TRIP, false);
+    assert_eq!(opening.proved(), 0, "the clock begins when it is sent");
+    opening.pass(now + TRIP, TRIP, false);
+    assert_eq!(opening.proved(), 1);
+}
+
+#[test]
 fn what_went_before_a_pause_does_not_count_behind_it() {
     let now = Instant::now();
     let mut opening = Opening::default();
@@ -142,7 +168,7 @@ fn what_went_before_a_pause_does_not_count_behind_it() {
 fn each_is_decided_once() {
     let now = Instant::now();
     let mut opening = closed(None);
-    let step = opening.reserve(now);
+    let step = go(&mut opening, now);
     opening.served(step);
     opening.served(step);
     opening.pass(now + TRIP, TRIP, false);
@@ -153,7 +179,7 @@ fn each_is_decided_once() {
 fn a_refusal_that_comes_late_takes_back_what_the_clock_has_proved() {
     let now = Instant::now();
     let mut opening = closed(None);
-    let step = opening.reserve(now);
+    let step = go(&mut opening, now);
     opening.pass(now + TRIP, TRIP, false);
     assert_eq!((opening.proved(), opening.undecided), (1, 0));
     opening.failed(step);
@@ -169,7 +195,7 @@ fn where_a_quota_is_expected_to_end_few_are_under_way() {
         while sent < expected {
             opening.pass(now, TRIP, false);
             while opening.opens_at(TRIP).is_none() && sent < expected {
-                opening.reserve(now);
+                go(&mut opening, now);
                 sent += 1;
             }
             let careful = (expected / 50).max(2) + 1;
@@ -251,7 +277,7 @@ proptest! {
                         prop_assert!(is_narrowing || opening.opens_at(TRIP).is_none());
                         now = opens_at;
                     }
-                    steps.push(opening.reserve(now));
+                    steps.push(go(&mut opening, now));
                 }
                 Event::Serve(which) => {
                     steps.get(which).into_iter().for_each(|&step| opening.served(step));
@@ -262,7 +288,7 @@ proptest! {
                 Event::Refuse(admitted) => opening.refused(admitted),
                 Event::Pass => {}
             }
-            let undecided = opening.recent.iter().filter(|recent| !recent.is_decided);
+            let undecided = opening.recent.iter().filter(|recent| recent.progress != Progress::Decided);
             prop_assert_eq!(opening.undecided, undecided.count() as u64);
         }
         opening.pass(now + TRIP, TRIP, is_blind);
