@@ -274,8 +274,13 @@ impl fmt::Display for Origin<'_> {
             Self::Host(host) => (host, None),
             Self::Unknown => ("-", None),
         };
-        host.chars()
-            .try_for_each(|c| f.write_char(c.to_ascii_lowercase()))?;
+        // Most are in lower case already, and every call writes one.
+        for piece in host.split_inclusive(|c: char| c.is_ascii_uppercase()) {
+            let lower = piece.trim_end_matches(|c: char| c.is_ascii_uppercase());
+            f.write_str(lower)?;
+            let upper = piece.chars().next_back().filter(char::is_ascii_uppercase);
+            upper.map_or(Ok(()), |upper| f.write_char(upper.to_ascii_lowercase()))?;
+        }
         port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
@@ -297,12 +302,16 @@ impl TextHasher {
 
 impl fmt::Write for TextHasher {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for &byte in text.as_bytes() {
+        let mut bytes = text.as_bytes();
+        while !bytes.is_empty() {
             if self.filled == self.chunk.len() {
                 self.flush();
             }
-            self.chunk[self.filled] = byte;
-            self.filled += 1;
+            let room = &mut self.chunk[self.filled..];
+            let (next, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..next.len()].copy_from_slice(next);
+            self.filled += next.len();
+            bytes = later;
         }
         Ok(())
     }

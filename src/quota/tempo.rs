@@ -21,21 +21,35 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// the earth, with the handshakes.
 const LONGEST: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tempo {
     refusals: Option<RoundTrip>,
     answers: Option<RoundTrip>,
+    /// What the two tell, kept because it is asked for far more often than they change.
+    refusal_time: Duration,
+}
+
+impl Default for Tempo {
+    fn default() -> Self {
+        Self {
+            refusals: None,
+            answers: None,
+            refusal_time: UNMEASURED,
+        }
+    }
 }
 
 impl Tempo {
     /// A request was served after so long.
     pub(super) fn served(&mut self, took: Duration) {
         self.answers = Some(RoundTrip::with(self.answers, took));
+        self.measure();
     }
 
     /// A request was refused after so long.
     pub(super) fn refused(&mut self, took: Duration) {
         self.refusals = Some(RoundTrip::with(self.refusals, took));
+        self.measure();
     }
 
     /// Whether nothing tells how long a round trip takes.
@@ -50,9 +64,13 @@ impl Tempo {
 
     /// What has not been refused for this long has been admitted.
     pub(super) fn refusal_time(&self) -> Duration {
+        self.refusal_time
+    }
+
+    fn measure(&mut self) {
         let measured = [self.refusals, self.prompt_answers()].into_iter().flatten();
         let least = measured.map(RoundTrip::at_most).min();
-        least.map_or(UNMEASURED, |least| least.max(SHORTEST))
+        self.refusal_time = least.map_or(UNMEASURED, |least| least.max(SHORTEST));
     }
 
     /// How long answers take, if they can be taken for round trips.
