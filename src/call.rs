@@ -19,6 +19,7 @@ use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -33,9 +34,8 @@ pub(crate) struct Call<M, B, ResB: Body> {
     body: Replayer<B>,
     map_body: M,
     caller: Caller,
-    policy: Policy,
-    scope: Scope,
-    deadline: Option<Instant>,
+    config: Arc<Config>,
+    max_retries: u32,
     /// What the request costs, if the caller says so.
     tokens: Option<u64>,
     attempts: u32,
@@ -67,7 +67,7 @@ where
 {
     pub(crate) fn new(
         request: Request<B>,
-        config: &Config,
+        config: &Arc<Config>,
         limiter: &Limiter,
         map_body: M,
     ) -> Self {
@@ -79,21 +79,14 @@ where
         let partition = options.partition.as_ref();
         let gate = limiter.gate(&head, &body, partition, config);
         let max_retries = options.max_retries.unwrap_or(config.policy.max_retries);
-        let policy = Policy {
-            max_retries,
-            ..config.policy
-        };
         let deadline = options
             .deadline
             .or(config.deadline)
             .and_then(|deadline| now.checked_add(deadline));
         let bounds = Bounds {
             deadline,
-            max_delay: policy.max_delay,
+            max_delay: config.policy.max_delay,
             max_waiting: config.max_waiting,
-        };
-        let scope = Scope {
-            successes: config.read_success_bodies,
         };
         let tokens = options.tokens;
         let cost = payload::cost(tokens, &body, gate.counts_tokens());
@@ -107,9 +100,8 @@ where
             body,
             map_body,
             caller,
-            policy,
-            scope,
-            deadline,
+            config: Arc::clone(config),
+            max_retries,
             tokens,
             attempts: 0,
             waited: Duration::ZERO,
@@ -147,7 +139,7 @@ where
         cx: &mut Context<'_>,
         timer: Pin<&mut Option<Sleep>>,
     ) -> Poll<GivenUp> {
-        let Some(deadline) = self.deadline else {
+        let Some(deadline) = self.caller.deadline() else {
             return Poll::Pending;
         };
         ready!(poll_until(timer, deadline, cx));
@@ -158,7 +150,8 @@ where
     /// meanwhile.
     pub(crate) fn next<E>(&mut self) -> Next<M::Out, E> {
         let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+        let deadline = self.caller.deadline();
+        if deadline.is_some_and(|deadline| deadline <= now) {
             return Next::GiveUp(GivenUp::now(StopReason::Deadline, now));
         }
         if !self.body.can_replay() {
@@ -186,8 +179,9 @@ where
         };
         let heard = Moment::now();
         let signal = signal::read(response.status(), response.headers(), None, heard.on);
-        if !self.scope.is_refusal(&response, &signal) {
-            if self.scope.might_be_refusal(&response, &signal) {
+        let scope = self.scope();
+        if !scope.is_refusal(&response, &signal) {
+            if scope.might_be_refusal(&response, &signal) {
                 // Nobody else is held back for it, and it does not count as waiting.
                 self.refusal = Some(Box::new(Refusal::new(response, heard)));
                 return None;
@@ -234,7 +228,7 @@ where
         let signal = refusal.signal();
         if self.caller.is_in_flight() {
             let now = Instant::now();
-            if !self.scope.refuses(status, &signal) {
+            if !self.scope().refuses(status, &signal) {
                 let response = refusal.into_response();
                 return Some(self.pass_on(response, &signal, now));
             }
@@ -300,6 +294,13 @@ where
         error
     }
 
+    /// Which answers count as refusals.
+    fn scope(&self) -> Scope {
+        Scope {
+            successes: self.config.read_success_bodies,
+        }
+    }
+
     /// The next attempt's request; `None` if its body cannot be sent from the first byte.
     fn request(&mut self) -> Option<Request<M::Out>> {
         let body = self.body.attempt()?;
@@ -313,7 +314,10 @@ where
 
     /// Whether another call is to find out if the server has opened again, and this one goes after it.
     fn yields(&self, until: Instant) -> bool {
-        let has_time = self.deadline.is_none_or(|deadline| until < deadline);
+        let has_time = self
+            .caller
+            .deadline()
+            .is_none_or(|deadline| until < deadline);
         self.attempts > MAX_PROBES && has_time && self.caller.has_company()
     }
 
@@ -330,7 +334,11 @@ where
             episode.refusals
         };
         let time_left = |deadline: Instant| deadline.saturating_duration_since(heard_at);
-        self.policy.decide(&retry::Refusal {
+        let policy = Policy {
+            max_retries: self.max_retries,
+            ..self.config.policy
+        };
+        policy.decide(&retry::Refusal {
             signal,
             attempt: self.attempts,
             refusals,
@@ -341,7 +349,7 @@ where
             is_oversized: self.tokens.is_some_and(|tokens| {
                 episode.exceeds_declared || exceeds_limit(signal.limits(), tokens)
             }),
-            time_left: self.deadline.map(time_left),
+            time_left: self.caller.deadline().map(time_left),
         })
     }
 

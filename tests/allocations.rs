@@ -6,9 +6,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Full};
-use std::{convert::Infallible, future::Ready, num::NonZero};
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, pending},
+    num::NonZero,
+    task::Context,
+};
 use tower::{Layer, Service, ServiceExt, retry::RetryLayer, service_fn};
-use tower_rate_limit_retry::{Quota, RateLimitRetryLayer};
+use tower_rate_limit_retry::{Quota, RateLimitRetryLayer, ReplayBody};
 
 type Headers = &'static [(&'static str, &'static str)];
 
@@ -75,6 +80,38 @@ fn nothing_is_left_behind_by_a_call() {
     service(request(BODY));
     let left = measure(|| (0..100).for_each(|_| service(request(BODY))));
     assert_eq!((left.count_current, left.bytes_current), (0, 0));
+}
+
+/// Its own part of the future, in which its timer is, and its place in the queue; but nothing that
+/// the host is the owner of: the request, the service and the service's future.
+#[test]
+fn a_call_that_waits_takes_six_hundred_bytes_beyond_its_request() {
+    const CALLS: usize = 10_000;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let runtime = runtime.expect("a runtime that needs nothing of the system");
+    let _entered = runtime.enter();
+    let quota = Quota::requests(NonZero::<u64>::MIN).per_minute();
+    let layer = RateLimitRetryLayer::new().quota(quota);
+    let unanswered = pending::<Result<Response<Full<Bytes>>, Infallible>>;
+    let mut service = layer.layer(service_fn(move |_: Request<ReplayBody<_>>| unanswered()));
+    let _first = service.call(request(""));
+    let mut requests: Vec<_> = (0..CALLS).map(|_| request("")).collect();
+    let mut cx = Context::from_waker(futures_util::task::noop_waker_ref());
+    let mut calls = Vec::with_capacity(CALLS);
+    let called = measure(|| calls.extend(requests.drain(..).map(|request| service.call(request))));
+    let future = size_of_val(&calls[0]) - size_of::<Request<Full<Bytes>>>();
+    let mut calls: Vec<_> = calls.into_iter().map(Box::pin).collect();
+    let polled = measure(|| {
+        for call in &mut calls {
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+        }
+    });
+    let queued = called.bytes_current + polled.bytes_current;
+    let queued = usize::try_from(queued).expect("no request is dropped") / CALLS;
+    assert!(future + queued <= 600, "{future} + {queued}");
 }
 
 /// Answers a request at once, and drops the answer.

@@ -120,6 +120,11 @@ impl Caller {
         &self.gate
     }
 
+    /// After this no attempt starts.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.claim.bounds.deadline
+    }
+
     /// What the call costs in tokens.
     pub(crate) fn tokens(&self) -> u64 {
         self.claim.cost.tokens

@@ -71,11 +71,9 @@ impl Claim {
         if alone.opens_at(now).saturating_duration_since(now) > self.bounds.max_delay {
             return Some(GivenUp::held(StopReason::MaxDelay, alone, now));
         }
+        let deadline = self.bounds.deadline?;
         let expected = quota.expected(now, ahead, self.cost);
-        let too_late = self
-            .bounds
-            .deadline
-            .is_some_and(|at| at <= expected.opens_at(now));
+        let too_late = deadline <= expected.opens_at(now);
         too_late.then(|| GivenUp::held(StopReason::Deadline, expected, now))
     }
 }

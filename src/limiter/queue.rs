@@ -74,7 +74,9 @@ pub(super) struct Queue {
     resting: BTreeMap<(Instant, Ticket), Waiter>,
     /// Whom to tell when the quota opens too late for them.
     deadlines: BTreeSet<(Instant, Ticket)>,
-    max_delays: BTreeSet<(Duration, Ticket)>,
+    /// As these are the layer's, they are few, whoever waits: one entry for each that somebody in line
+    /// has who is to be told.
+    max_delays: BTreeSet<Duration>,
     pub(super) admissions: Admissions,
     front: Option<Front>,
 }
@@ -178,7 +180,7 @@ impl Queue {
             // Its own timer goes off when its rest is over; until then it is not in line.
             waiter.waker.replace(waker)
         } else if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            self.max_delays.insert((waiter.max_delay, ticket));
+            self.max_delays.insert(waiter.max_delay);
             self.deadlines
                 .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
             waiter.waker.replace(waker)
@@ -245,9 +247,13 @@ impl Queue {
             self.deadlines.remove(&(deadline, ticket));
             self.wake(ticket, wakers);
         }
-        while let Some(&(max_delay, ticket)) = self.max_delays.first().filter(|d| d.0 < delay) {
-            self.max_delays.remove(&(max_delay, ticket));
-            self.wake(ticket, wakers);
+        if self.max_delays.first().is_some_and(|&max| max < delay) {
+            self.max_delays.retain(|&max| max >= delay);
+            let waiting = self.waiting.values_mut();
+            let hopeless = waiting.filter(|waiter| waiter.max_delay < delay);
+            wakers
+                .wake
+                .extend(hopeless.filter_map(|waiter| waiter.waker.take()));
         }
     }
 
@@ -284,16 +290,14 @@ impl Queue {
     fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiting.remove(&ticket)?;
         self.waiting_cost = self.waiting_cost.minus(waiter.cost);
-        self.forget(ticket, &waiter);
+        if let Some(deadline) = waiter.deadline {
+            self.deadlines.remove(&(deadline, ticket));
+        }
+        if self.waiting.is_empty() {
+            self.max_delays.clear();
+        }
         self.front.take_if(|front| front.ticket == ticket);
         Some(waiter)
-    }
-
-    fn forget(&mut self, ticket: Ticket, waiter: &Waiter) {
-        self.max_delays.remove(&(waiter.max_delay, ticket));
-        waiter
-            .deadline
-            .map(|deadline| self.deadlines.remove(&(deadline, ticket)));
     }
 
     /// `ticket` is in front and may go at `opens_at`: wakes it, unless its timer goes off soon
