@@ -154,8 +154,8 @@ impl State {
         let sent = reserved.map(|reserved| self.quota.sent(reserved, now));
         if sent.is_none() {
             self.queue.insert(claim.ticket, claim.waiter());
+            self.advance(now, wakers);
         }
-        self.advance(now, wakers);
         sent
     }
 
