@@ -3,8 +3,8 @@
 //! A refusal comes within a round trip ([`Tempo`](super::tempo::Tempo)); what may be refused is
 //! what is *undecided*: neither answered nor older than that. So it is the undecided that are
 //! bounded, and not what is in flight: a burst opens on the clock of refusals, whatever the pace of
-//! answers. The bound begins low. Each request that was served raises it by an eighth, so at the
-//! limit an eighth of what was admitted before is refused. Where answers take so long that none has
+//! answers. The bound begins low. Each request that was served raises it by a quarter of one, so
+//! at the limit a fifth of what was admitted in the last round trip is refused. Where answers take so long that none has
 //! come yet, they can not be the clock: then each request that proves to be admitted raises it by
 //! one, and the burst doubles with each of these spans.
 //!
@@ -20,8 +20,9 @@ use tokio::time::Instant;
 /// How many may be undecided at first: half of what TCP begins with (RFC 6928).
 const FIRST: f64 = 5.0;
 
-/// By how much each request that was served raises the bound.
-const GROWTH: f64 = 0.125;
+/// By how much each request that was served raises the bound: a thousand are out after twenty round
+/// trips. Doubling would take ten, and be refused two or three times as often at the limit.
+const GROWTH: f64 = 0.25;
 
 /// Near the number at which the quota may end, and just behind it.
 const CAREFUL: u64 = 2;

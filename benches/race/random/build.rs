@@ -52,7 +52,7 @@ impl Drawn {
             },
             service: spread(self.service, 0.3),
             processes: self.processes,
-            requests: (20.0 * self.at_once() * share).clamp(300.0, 20_000.0) as usize,
+            requests: (20.0 * self.at_once() * share).clamp(1_000.0, 20_000.0) as usize,
             rate: self.rate * share,
             tokens: Box::new(move |rng, _| match kind {
                 Kind::Tokens { median, .. } => (median * normal(rng).exp()).ceil() as u32,

@@ -51,6 +51,8 @@ pub(super) struct Closed {
     end: End,
     /// When the quota was used up according to the last refusal, if it was refused again.
     last_empty_at: Instant,
+    /// How often it was.
+    again: u32,
 }
 
 /// When the quota was used up, and when it still was according to the last refusal of that pause.
@@ -132,6 +134,7 @@ impl Cycle {
             cycle: self,
             end,
             last_empty_at: end.empty_at,
+            again: 0,
         })
     }
 }
@@ -139,6 +142,16 @@ impl Cycle {
 impl Closed {
     pub(super) fn admitted(&self) -> u64 {
         self.cycle.admitted()
+    }
+
+    /// Whether the server refused again and again after the time that it had named.
+    pub(super) fn is_misleading(&self) -> bool {
+        self.end.wait.is_some() && self.again > 1
+    }
+
+    /// As if the server had named no time.
+    pub(super) fn distrust(&mut self) {
+        self.end.wait = None;
     }
 
     /// How long the server asked to wait.
@@ -163,6 +176,7 @@ impl Closed {
     /// Refused again, with nothing admitted between.
     pub(super) fn refused_again(&mut self, next: &Self) {
         self.last_empty_at = self.last_empty_at.max(next.last_empty_at);
+        self.again += 1;
         self.end.wait = self.end.wait.max(next.end.wait);
     }
 
@@ -189,7 +203,7 @@ impl Closed {
     ) -> Sample {
         let whole = self.whole(opened_at);
         let mut sample = whole.unwrap_or_else(|| self.plain(opened_at, empty, known));
-        sample.is_least = self.cycle.was_idle;
+        sample.is_least = self.cycle.was_idle && !self.was_mostly_closed(&sample);
         let Some(burst) = first.and_then(|first| first.burst(nanoseconds(sample.interval))) else {
             return sample;
         };
@@ -207,6 +221,12 @@ impl Closed {
             sample.interval = least.map_or(sample.interval, |least| least.min(sample.interval));
         }
         sample
+    }
+
+    /// Whether it was closed for more than half of its time: that nobody waited while it was open
+    /// makes little of a difference then.
+    fn was_mostly_closed(&self, sample: &Sample) -> bool {
+        2.0 * self.flowed().as_nanos() as f64 <= sample.interval * sample.admitted
     }
 
     fn plain(&self, opened_at: Instant, empty: &Empty, known: Option<Duration>) -> Sample {

@@ -7,7 +7,7 @@
 //! it tells of the rate a [`Sample`]; the [`Pace`] is what is made of that.
 //!
 //! A pause after which nothing is admitted tells nothing: the server was out of order, or the wait
-//! that it named too short. A cycle in which nobody waited tells the least that the rate can be, for
+//! that it named too short. One that names too short a wait time and again names none. A cycle in which nobody waited tells the least that the rate can be, for
 //! it was the callers that set the pace.
 
 mod cycle;
@@ -35,6 +35,8 @@ pub(super) struct Rate {
     empty: Option<Empty>,
     /// Whether a refusal has been seen that nothing else explains.
     is_to_blame: bool,
+    /// Pauses in a row that were far longer than the server had said.
+    misled: u32,
 }
 
 /// Which cycle a request belongs to.
@@ -131,9 +133,18 @@ impl Rate {
         let Some(opened_at) = self.cycle.as_ref().map(Cycle::began) else {
             return;
         };
-        let Some(closed) = self.closed.take() else {
+        let Some(mut closed) = self.closed.take() else {
             return;
         };
+        self.misled = if closed.is_misleading() {
+            self.misled + 1
+        } else {
+            0
+        };
+        // Once may have been an outage.
+        if self.misled > 1 {
+            closed.distrust();
+        }
         if closed.admitted() > 0 {
             self.learn(opened_at, &closed);
         }

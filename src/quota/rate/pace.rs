@@ -22,7 +22,7 @@ use tokio::time::Instant;
 /// Admissions that the mean is taken over.
 const MEMORY: f64 = 100.0;
 
-/// From fewer admissions than this no least rate is taken.
+/// From fewer admissions than this no least rate is taken, and no other one believed.
 const FEW: f64 = 8.0;
 
 /// Admissions from one probe to the next: while the rate is new or has fallen, when it has just
@@ -48,7 +48,7 @@ const LARGE_WINDOW: u64 = 50;
 
 /// The first step by which the pace rises where no time is named, and the largest.
 const RISE: f64 = 0.08;
-const MAX_RISE: f64 = 0.5;
+const MAX_RISE: f64 = 1.0;
 
 /// Retry-After counts whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
@@ -70,6 +70,16 @@ pub(super) struct Pace {
     /// How long pauses have been of late.
     block: Duration,
     admitted: u64,
+    /// The samples of late that the rate is far from.
+    contrary: Contrary,
+}
+
+/// Samples in a row that say that the rate is another one. They must be of a few admissions together
+/// before that is believed: one that another process left over tells nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Contrary {
+    admitted: f64,
+    nanoseconds: f64,
 }
 
 /// How a higher rate is tried.
@@ -97,6 +107,7 @@ impl Pace {
             has_fallen: false,
             block: Duration::ZERO,
             admitted: 0,
+            contrary: Contrary::default(),
         }
     }
 
@@ -169,12 +180,23 @@ impl Pace {
             if admitted >= FEW {
                 self.interval = bounded(self.interval.min(interval));
             }
-        } else if off > BLUR && off > CHANGE * expected {
+            return;
+        }
+        let is_off = off > BLUR && off > CHANGE * expected;
+        let contrary = &mut self.contrary;
+        if is_off {
+            contrary.admitted += admitted;
+            contrary.nanoseconds += interval * admitted;
+        } else {
+            *contrary = Contrary::default();
+        }
+        if is_off && contrary.admitted >= FEW {
             self.has_fallen = interval > self.interval;
             let patience = if self.has_fallen { PATIENCE } else { RISEN };
             self.patience = patience.min(admitted);
-            self.interval = bounded(interval);
-            self.weight = admitted;
+            self.interval = bounded(contrary.nanoseconds / contrary.admitted);
+            self.weight = contrary.admitted;
+            *contrary = Contrary::default();
         } else {
             let share = admitted / (admitted + self.weight);
             self.interval = bounded(self.interval + (interval - self.interval) * share);
@@ -247,7 +269,14 @@ impl Pace {
                 *proved = self.interval;
                 self.interval = bounded(self.interval / (1.0 + *step));
                 *step = (*step * 2.0).min(MAX_RISE);
-                let worth = nanoseconds(self.patience * self.interval);
+                // A rate that has proved to be higher by more than it was likely to be wrong may be
+                // far higher.
+                let patience = if *step > 2.0 * RISE {
+                    RISEN
+                } else {
+                    self.patience
+                };
+                let worth = nanoseconds(self.patience.min(patience) * self.interval);
                 self.grows_at = after(now, worth.max(self.block));
             }
             Probe::Early { extra, .. } if now < self.due => {

@@ -14,6 +14,8 @@ enum Hint {
     Exact,
     /// Rounded up.
     WholeSeconds,
+    /// One second, whatever the limit.
+    Second,
     /// None; the client backs off by itself.
     Nothing,
 }
@@ -97,6 +99,7 @@ impl World {
             let said = match self.hint {
                 Hint::Exact => Some(wait),
                 Hint::WholeSeconds => Some(Duration::from_secs(wait.as_secs_f64().ceil() as u64)),
+                Hint::Second => Some(SECOND),
                 Hint::Nothing => None,
             };
             self.rate.blame();
@@ -292,6 +295,52 @@ fn a_rate_that_falls_is_learned_anew() {
     world.interval *= 3;
     world.admit(500);
     world.assert_learned(0.03);
+}
+
+#[test]
+fn one_that_others_have_left_over_is_no_rate() {
+    // Another client uses the quota up as soon as it opens, and leaves one.
+    let mut world = World::new(SECOND / 10, 20, Hint::Nothing);
+    world.admit(500);
+    world.until_refused(1);
+    world.step();
+    world.full_at = world.now + 60 * SECOND;
+    let before = world.rate.interval().unwrap();
+    world.until_refused(1);
+    world.admit(1);
+    let learned = world.rate.interval().unwrap();
+    assert!(learned < 10 * before, "{before:?} -> {learned:?}");
+}
+
+#[test]
+fn a_server_that_says_the_same_whatever_the_limit_is_asked_less_and_less() {
+    // One in seven seconds; "1", it says each time.
+    let mut world = World::new(7 * SECOND, 5, Hint::Second);
+    world.admit(100);
+    let (began, refused) = (world.now, world.refused.len());
+    world.admit(500);
+    let (took, ideal) = (world.now - began, world.interval * 500);
+    assert!(took <= ideal.mul_f64(1.08), "{took:?} of {ideal:?}");
+    let refused = world.refused.len() - refused;
+    assert!(refused <= 15, "{refused} of five hundred refused");
+}
+
+#[test]
+fn who_is_idle_for_a_moment_learns_the_rate_from_a_long_block_all_the_same() {
+    let mut world = World::new(SECOND / 10, 300, Hint::Nothing);
+    world.waits = false;
+    world.admit(300);
+    world.until_refused(1);
+    world.waits = true;
+    world.admit(1);
+    world.waits = false;
+    world.send(5);
+    world.waits = true;
+    world.full_at = world.now + 60 * SECOND;
+    world.until_refused(1);
+    world.admit(1);
+    let learned = world.rate.interval().unwrap();
+    assert!(learned >= SECOND / 10, "{learned:?}");
 }
 
 #[test]
