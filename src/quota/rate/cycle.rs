@@ -208,12 +208,12 @@ impl Closed {
             return sample;
         };
         let paused = self.cycle.began.saturating_duration_since(empty.last);
-        let full = burst * sample.interval * (1.0 + CHANGE);
-        if paused.as_nanos() as f64 > full {
-            match flow(sample.admitted - burst, self.flowed()) {
-                Some(interval) => sample.interval = interval,
-                None => sample.is_least = true,
-            }
+        let full = burst * sample.interval;
+        let paused = paused.as_nanos() as f64;
+        match flow(sample.admitted - burst, self.flowed()) {
+            Some(interval) if paused > full => sample.interval = sample.interval.min(interval),
+            None if paused > full * (1.0 + CHANGE) => sample.is_least = true,
+            _ => {}
         }
         if let Some((probed, sent)) = self.cycle.probed {
             let took = self.end.empty_at.saturating_duration_since(probed);
