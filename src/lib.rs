@@ -76,6 +76,8 @@
 //!
 //! [OpenAI]: https://platform.openai.com/docs/guides/rate-limits
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod answer;
 mod body;
 mod call;
@@ -92,11 +94,19 @@ mod payload;
 mod quota;
 mod refusal;
 mod report;
+#[cfg(feature = "reqwest")]
+mod reqwest;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 mod retry;
 mod service;
 pub mod signal;
 mod timer;
 
+#[cfg(feature = "reqwest")]
+pub use self::reqwest::{ReqwestClient, ReqwestClientFuture, ReqwestService, ReqwestServiceFuture};
+#[cfg(feature = "reqwest-middleware")]
+pub use self::reqwest_middleware::{NextService, TowerMiddleware};
 pub use body::{BoxError, Identity, MapBody, MapFn, ReplayBody, ResponseBody};
 pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
