@@ -72,7 +72,14 @@
 //! call. A buffer belongs above: what it has queued below would be sent after a pause has begun.
 //!
 //! The state that calls share lives in the layer: its clones, and all services made from it, share
-//! it.
+//! it. [`hosts`] goes through clients and other layers one by one.
+//!
+//! # Features
+//!
+//! None by default. With `reqwest`, `RateLimitRetryLayer::new().reqwest(client)` is the layer over a
+//! client of that crate; with `reqwest-middleware` the layer is a middleware of that one. Both work
+//! with the Rust version that this crate asks for, and bring those crates without their default
+//! features.
 //!
 //! [OpenAI]: https://platform.openai.com/docs/guides/rate-limits
 
@@ -117,6 +124,13 @@ pub use partition::Partition;
 pub use quota::Quota;
 pub use report::{Attempt, RetryReport, StopReason};
 pub use service::RateLimitRetry;
+
+#[doc = include_str!("hosts.md")]
+#[cfg_attr(
+    not(feature = "reqwest-middleware"),
+    allow(rustdoc::broken_intra_doc_links)
+)]
+pub mod hosts {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
