@@ -2,11 +2,14 @@
 
 use crate::{
     host::{Host, KINDS, Kind},
-    server::{Reply, Server},
+    server::{Reply, Sent, Server},
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{
+    Method,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use std::time::Duration;
 use tokio::time::sleep;
 use tower_rate_limit_retry::{RetryReport, StopReason};
@@ -117,6 +120,54 @@ async fn calls_that_are_refused_go_on_on_the_same_connection() {
     };
     for has_length in [false, true] {
         join_all(Host::all().map(|host| ask(host, has_length))).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_takes_the_bytes_along_in_each_attempt() {
+    let ask = |host: Host| async move {
+        let server = Server::start(|sent| match (&*sent.path, sent.index) {
+            ("/old", _) => Reply::new(307).field("location", "/new"),
+            (_, 0..4) => Reply::refusal(Duration::from_millis(20)),
+            _ => Reply::ok(),
+        })
+        .await;
+        let url = server.url("/old");
+        let answer = host.post(&url, &"hello".into(), Kind::Known).await;
+        assert_eq!(answer.status, 200, "{host:?}");
+        let log = server.log();
+        let paths: Vec<_> = log.iter().map(|sent| &*sent.path).collect();
+        assert_eq!(paths, ["/old", "/new", "/old", "/new", "/old", "/new"]);
+        let is_whole = |sent: &Sent| sent.bytes == "hello" && sent.method == Method::POST;
+        assert!(log.iter().all(is_whole), "{host:?}");
+    };
+    // hyper-util's client does not follow.
+    let that_follow = Host::all().into_iter().skip(1);
+    join_all(that_follow.map(ask)).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_refused_early_is_sent_whole() {
+    let ask = |host: Host, kind| async move {
+        let server = Server::start(|sent| match sent.index {
+            0 | 1 => Reply::refusal(Duration::from_millis(50)).early(),
+            _ => Reply::ok(),
+        })
+        .await;
+        let whole = content(200_000);
+        let answer = host.post(&server.url("/"), &whole, kind).await;
+        assert_eq!(answer.status, 200, "{host:?}");
+        let log = server.log();
+        assert_eq!(log.len(), 3);
+        assert_eq!(log[2].bytes, whole, "{host:?}");
+        for sent in log {
+            let is_stream = kind == Kind::Stream;
+            assert_eq!(sent.has(TRANSFER_ENCODING), is_stream, "{host:?}");
+            assert_eq!(sent.has(CONTENT_LENGTH), !is_stream, "{host:?}");
+        }
+    };
+    for kind in KINDS {
+        join_all(Host::all().map(|host| ask(host, kind))).await;
     }
 }
 

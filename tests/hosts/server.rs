@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
-use http_body_util::{BodyExt, channel::Channel};
+use http_body_util::{BodyExt, Collected, channel::Channel};
 use hyper::body::Incoming;
 use std::{
     convert::Infallible,
@@ -19,6 +19,7 @@ pub(crate) struct Sent {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
+    /// Empty until all of it was read; rules do not see it.
     pub(crate) bytes: Bytes,
     pub(crate) arrived: Instant,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Reply {
     /// Of the body, after the head. Half of it comes half as late.
     body_latency: Duration,
     has_length: bool,
+    is_early: bool,
 }
 
 impl Reply {
@@ -51,6 +53,7 @@ impl Reply {
             latency: Duration::ZERO,
             body_latency: Duration::ZERO,
             has_length: false,
+            is_early: false,
         }
     }
 
@@ -88,6 +91,14 @@ impl Reply {
     pub(crate) fn with_length(self) -> Self {
         Self {
             has_length: true,
+            ..self
+        }
+    }
+
+    /// It comes when the head of the request is there; the rest is read behind.
+    pub(crate) fn early(self) -> Self {
+        Self {
+            is_early: true,
             ..self
         }
     }
@@ -135,23 +146,29 @@ impl Server {
                 let (log, rule) = (log.clone(), rule.clone());
                 async move {
                     let (head, body) = request.into_parts();
-                    let body = body.collect().await;
-                    // What was cut short is to be seen as such.
-                    let bytes = body
-                        .map_or_else(|_| "cut short".into(), http_body_util::Collected::to_bytes);
-                    let reply = {
+                    let (index, reply) = {
                         let mut log = log.lock().unwrap();
                         let sent = Sent {
                             index: log.len(),
                             method: head.method,
                             path: head.uri.path().to_owned(),
                             headers: head.headers,
-                            bytes,
+                            bytes: Bytes::new(),
                             arrived,
                         };
-                        log.push(sent.clone());
-                        rule(&sent)
+                        let reply = rule(&sent);
+                        log.push(sent);
+                        (log.len() - 1, reply)
                     };
+                    let reading = tokio::spawn(async move {
+                        let body = body.collect().await;
+                        // What was cut short is to be seen as such.
+                        let bytes = body.map_or_else(|_| "cut short".into(), Collected::to_bytes);
+                        log.lock().unwrap()[index].bytes = bytes;
+                    });
+                    if !reply.is_early {
+                        reading.await.unwrap();
+                    }
                     reply.send().await
                 }
             }
