@@ -66,12 +66,17 @@ impl<L> TowerMiddleware<L> {
     }
 }
 
+/// The layers around the rest of the chain: made for one request.
+type Stack<'a, L> = ReqwestClient<<L as Layer<NextService<'a>>>::Service>;
+
 #[async_trait]
 impl<L> Middleware for TowerMiddleware<L>
 where
     L: for<'a> Layer<NextService<'a>> + Send + Sync + 'static,
     for<'a> <L as Layer<NextService<'a>>>::Service: Send,
-    for<'a> ReqwestClient<<L as Layer<NextService<'a>>>::Service>: Service<reqwest::Request, Response = reqwest::Response, Error: Into<BoxError>, Future: Send>,
+    for<'a> Stack<'a, L>: Service<reqwest::Request, Response = reqwest::Response>,
+    for<'a> <Stack<'a, L> as Service<reqwest::Request>>::Error: Into<BoxError>,
+    for<'a> <Stack<'a, L> as Service<reqwest::Request>>::Future: Send,
 {
     async fn handle(
         &self,
@@ -85,7 +90,7 @@ where
             extensions: extensions.clone(),
             seen: Arc::clone(&seen),
         };
-        let mut client = ReqwestClient::new(self.layers.layer(next));
+        let mut client: Stack<'_, L> = ReqwestClient::new(self.layers.layer(next));
         if let Some(options) = extensions.get::<RequestOptions>() {
             client = client.options(options.clone());
         }

@@ -19,7 +19,11 @@ const SOON: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn an_answer_says_where_it_came_from() {
-    let server = Server::refusing(1, SOON).await;
+    let server = Server::start(|sent| match sent.index {
+        0 => Reply::refusal(SOON),
+        _ => Reply::ok().with_length(),
+    })
+    .await;
     let client = Client::new();
     let url = server.url("/a%20b?c=d#e");
     let response = layer().reqwest(client.clone()).send(client.get(&url));
@@ -31,6 +35,7 @@ async fn an_answer_says_where_it_came_from() {
     assert!(response.remote_addr().is_some());
     assert_eq!(response.remote_addr(), bare.remote_addr());
     assert_eq!(response.headers().len(), bare.headers().len());
+    assert_eq!(response.content_length(), Some(6));
     let report = response.extensions().get::<RetryReport>().unwrap();
     assert_eq!(report.attempts(), 2);
 }
