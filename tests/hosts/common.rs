@@ -1,7 +1,7 @@
 //! What holds for every host.
 
 use crate::{
-    host::{Host, KINDS, Kind},
+    host::{Host, KINDS, Kind, hyper, layer, within_a_minute},
     server::{Reply, Sent, Server},
 };
 use bytes::Bytes;
@@ -10,8 +10,11 @@ use http::{
     Method,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
+use http_body_util::Full;
+use reqwest_middleware::ClientBuilder;
 use std::time::Duration;
 use tokio::time::sleep;
+use tower::{Layer, ServiceExt, timeout::Timeout};
 use tower_rate_limit_retry::{RetryReport, StopReason};
 
 /// The body of a quota that is spent, as OpenAI sends it.
@@ -169,6 +172,44 @@ async fn an_upload_that_is_refused_early_is_sent_whole() {
     for kind in KINDS {
         join_all(Host::all().map(|host| ask(host, kind))).await;
     }
+}
+
+#[tokio::test]
+async fn a_timeout_below_bounds_each_attempt_and_not_the_whole() {
+    // Three times 200 ms and two waits are more than the 700 ms that each may take.
+    let start = || {
+        Server::start(|sent| {
+            let reply = match sent.index {
+                0 | 1 => Reply::refusal(Duration::from_millis(400)),
+                _ => Reply::ok(),
+            };
+            reply.late(Duration::from_millis(200))
+        })
+    };
+    let limit = Duration::from_millis(700);
+    let client = reqwest::Client::builder().timeout(limit).build().unwrap();
+    let chain = || ClientBuilder::new(client.clone());
+    let hosts = [
+        Host::Reqwest(layer().reqwest(client.clone())),
+        Host::Middleware(chain().with(layer()).build()),
+        Host::OverMiddleware(layer().reqwest(chain().build())),
+    ];
+    let ask = |host: Host| async move {
+        let server = start().await;
+        let answer = host.post(&server.url("/"), &"hi".into(), Kind::Known).await;
+        assert_eq!((answer.status, server.log().len()), (200, 3), "{host:?}");
+    };
+    let ask_hyper = async {
+        let server = start().await;
+        let service = layer().layer(Timeout::new(hyper(), limit));
+        let request = http::Request::get(server.url("/")).body(Full::<Bytes>::default());
+        let response = within_a_minute(service.oneshot(request.unwrap())).await;
+        assert_eq!(
+            (response.unwrap().status().as_u16(), server.log().len()),
+            (200, 3)
+        );
+    };
+    tokio::join!(join_all(hosts.map(ask)), ask_hyper);
 }
 
 /// So many bytes; what is left out or comes twice shows.

@@ -151,10 +151,10 @@ async fn the_bytes_can_be_signed_in_each_attempt_and_no_body_stays_none() {
 
 #[tokio::test]
 async fn each_attempt_has_the_time_that_the_request_asks_for() {
-    // Three times 200 ms and two waits are more than the 500 ms that each may take.
+    // Three times 200 ms and two waits are more than the 700 ms that each may take.
     let server = Server::start(|sent| {
         let reply = match sent.index {
-            0 | 1 => Reply::refusal(Duration::from_millis(300)),
+            0 | 1 => Reply::refusal(Duration::from_millis(400)),
             _ => Reply::ok(),
         };
         reply.late(Duration::from_millis(200))
@@ -164,7 +164,7 @@ async fn each_attempt_has_the_time_that_the_request_asks_for() {
     let began = Instant::now();
     let request = client
         .get(server.url("/"))
-        .timeout(Duration::from_millis(500));
+        .timeout(Duration::from_millis(700));
     let response = layer().reqwest(client.clone()).send(request);
     assert_eq!(within_a_minute(response).await.unwrap().status(), 200);
     assert!(began.elapsed() > Duration::from_secs(1));

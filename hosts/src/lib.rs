@@ -1,0 +1,1 @@
+//! Nothing: what there is are tests, one file for each client.
