@@ -14,6 +14,7 @@ use hyper_util::{
 };
 use server::{Reply, Server};
 use std::{fmt::Debug, time::Duration};
+use tokio::time::timeout;
 use tower::{
     Layer, Service, ServiceBuilder, ServiceExt,
     limit::{ConcurrencyLimit, GlobalConcurrencyLimitLayer},
@@ -236,17 +237,21 @@ where
     check_status(stack, 200).await;
 }
 
-async fn check_status<S, R>(stack: S, expected: u16)
+async fn check_status<S, R>(mut stack: S, expected: u16)
 where
     S: Service<Request<Body>, Response = Response<R>, Error: Debug>,
     R: http_body::Body<Error: Debug>,
 {
     let server = Server::refusing(1, Duration::from_millis(1)).await;
-    let mut stack = stack;
-    let service = stack.ready().await.unwrap();
-    let response = service.call(request(&server)).await.unwrap();
-    assert_eq!(response.status(), expected);
-    response.into_body().collect().await.unwrap();
+    let exchange = async {
+        let service = stack.ready().await.unwrap();
+        let response = service.call(request(&server)).await.unwrap();
+        assert_eq!(response.status(), expected);
+        response.into_body().collect().await.unwrap();
+    };
+    timeout(LONG, exchange)
+        .await
+        .expect("an end within a minute");
     let log = server.log();
     assert!(log.iter().all(|sent| sent.bytes == "hello"));
     assert_eq!(log.len(), if expected == 200 { 2 } else { 1 });
