@@ -1,5 +1,7 @@
 //! A request body that can be sent more than once.
 
+#[cfg(feature = "reqwest")]
+use std::any::Any;
 use std::{
     fmt, mem,
     pin::Pin,
@@ -70,6 +72,24 @@ impl<B> ReplayBody<B> {
             Kind::Known(bytes) => Some(bytes.clone()),
             Kind::Shared { source, attempt } => known_bytes(source, Some(*attempt)),
             Kind::Once(_) | Kind::Ended => None,
+        }
+    }
+
+    /// The request's own body, if that is to be sent once and as it is, and is a `T`.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn downcast_own<T: 'static>(self) -> Result<Pin<Box<T>>, Self>
+    where
+        B: 'static,
+    {
+        let Kind::Once(own) = self.kind else {
+            return Err(self);
+        };
+        let mut own = Some(own);
+        let any: &mut dyn Any = &mut own;
+        let is_t = any.downcast_mut::<Option<Mutex<Pin<Box<T>>>>>();
+        match is_t.and_then(Option::take) {
+            Some(own) => Ok(own.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            None => Err(Self::new(own.map_or(Kind::Ended, Kind::Once))),
         }
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Extensions, Uri};
 use http_body::Body;
 use reqwest::{ResponseBuilderExt, Url};
-use std::mem;
+use std::{mem, pin::Pin};
 
 /// What a request of `reqwest` has and one of `http` has not. It travels in the extensions.
 #[derive(Clone, Debug)]
@@ -88,13 +88,19 @@ fn extensions_with(url: Url) -> Extensions {
 }
 
 /// Bytes stay bytes, so that middlewares can sign them and redirects can send them once more; a
-/// stream stays one in every attempt, also when an earlier attempt has read it to its end.
+/// stream stays one in every attempt, also when an earlier attempt has read it to its end. Bytes of
+/// which there are more than [`max_replay`](crate::RateLimitRetryLayer::max_replay) become a stream
+/// of known length. A layer that is disabled hands on the body that it was given.
 impl<B> From<ReplayBody<B>> for reqwest::Body
 where
     B: Body + Send + 'static,
     B::Error: Into<BoxError>,
 {
     fn from(body: ReplayBody<B>) -> Self {
+        let body = match body.downcast_own::<Self>() {
+            Ok(own) => return *Pin::into_inner(own),
+            Err(body) => body,
+        };
         let size = body.size_hint().exact();
         let is_as_announced = |bytes: &Bytes| size == Some(bytes.len() as u64);
         match body.known_bytes().filter(is_as_announced) {

@@ -10,9 +10,10 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt, util::MapRequest};
 use tower_rate_limit_retry::{
-    Attempt, Partition, RequestOptions, ReqwestClient, ReqwestService, RetryReport, StopReason,
+    Attempt, Partition, RateLimitRetryLayer, RequestOptions, ReqwestClient, ReqwestService,
+    RetryReport, StopReason,
 };
 
 const SOON: Duration = Duration::from_millis(20);
@@ -119,19 +120,38 @@ async fn a_redirected_stream_is_given_back_as_without_the_layer() {
     );
 }
 
-#[tokio::test]
-async fn the_bytes_can_be_signed_in_each_attempt_and_no_body_stays_none() {
-    let seen = Arc::<Mutex<Vec<Option<Option<Bytes>>>>>::default();
+/// What a middleware under the layer sees of a body: whether there is one, and of which bytes, if
+/// they are known.
+type Seen = Option<Option<Bytes>>;
+
+/// Sends a request with this body through the layer, and returns what each attempt had.
+async fn spy(layer: RateLimitRetryLayer, body: Option<reqwest::Body>) -> Vec<Seen> {
+    let seen = Arc::<Mutex<Vec<Seen>>>::default();
     let spied = {
-        let seen = seen.clone();
-        tower::util::MapRequest::new(Client::new(), move |request: Request| {
+        let seen = Arc::clone(&seen);
+        MapRequest::new(Client::new(), move |request: Request| {
             let bytes = |body: &reqwest::Body| body.as_bytes().map(Bytes::copy_from_slice);
             assert_eq!(request.url().fragment(), Some("there"));
             seen.lock().unwrap().push(request.body().map(bytes));
             request
         })
     };
-    let limited = layer().reqwest(spied);
+    let server = Server::refusing(2, SOON).await;
+    let mut request = Request::new(Method::POST, server.url("/#there").parse().unwrap());
+    *request.body_mut() = body;
+    let answer = layer.reqwest(spied).execute(request);
+    let answer = within_a_minute(answer).await.unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    let is_last = answer.status() == 200;
+    assert_eq!(
+        (seen.len(), server.log().len()),
+        if is_last { (3, 3) } else { (1, 1) }
+    );
+    seen
+}
+
+#[tokio::test]
+async fn the_bytes_can_be_signed_in_each_attempt_and_no_body_stays_none() {
     let hello = Bytes::from_static(b"hello");
     for (body, expected) in [
         (Some("hello".into()), Some(Some(hello.clone()))),
@@ -139,14 +159,28 @@ async fn the_bytes_can_be_signed_in_each_attempt_and_no_body_stays_none() {
         (None, None),
         (Some(body(&hello, Kind::Stream)), Some(None)),
     ] {
-        let server = Server::refusing(2, SOON).await;
-        let mut request = Request::new(Method::POST, server.url("/#there").parse().unwrap());
-        *request.body_mut() = body;
-        let answer = within_a_minute(limited.execute(request)).await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        let seen = spy(layer(), body).await;
         assert_eq!(seen, [expected.clone(), expected.clone(), expected]);
     }
+}
+
+#[tokio::test]
+async fn a_layer_that_is_disabled_hands_on_what_it_was_given() {
+    let hello = Bytes::from_static(b"hello");
+    for (body, expected) in [
+        (Some("hello".into()), Some(Some(hello.clone()))),
+        (Some("".into()), Some(Some(Bytes::new()))),
+        (None, None),
+        (Some(body(&hello, Kind::Stream)), Some(None)),
+    ] {
+        assert_eq!(spy(layer().enabled(false), body).await, [expected]);
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_too_many_to_be_kept_are_sent_once_as_a_stream() {
+    let seen = spy(layer().max_replay(4), Some("hello".into())).await;
+    assert_eq!(seen, [Some(None)]);
 }
 
 #[tokio::test]
