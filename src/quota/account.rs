@@ -16,8 +16,12 @@ pub(super) struct Account {
     others: u64,
     /// The least that was told to remain; at first the limit.
     told: u64,
+    /// The least that may remain, if others use it as they are presumed to.
+    low: u64,
     /// What of our own may not have been counted when that was told.
     unheard: u64,
+    /// What was answered without a word on whether it counts in this window.
+    unclear: u64,
 }
 
 impl Account {
@@ -28,7 +32,9 @@ impl Account {
             used,
             others: 0,
             told: limit,
+            low: limit,
             unheard,
+            unclear: 0,
         }
     }
 
@@ -44,11 +50,10 @@ impl Account {
         account
     }
 
-    /// The same where the window turns out to be another than was thought: what is missing was used
-    /// by us and by others as before.
-    pub(super) fn moved(&self, limit: u64, remaining: u64, uncounted: u64) -> Self {
+    /// The same where we have used a known part of what is missing.
+    pub(super) fn met_by(ratio: f64, limit: u64, remaining: u64, uncounted: u64) -> Self {
         let missing = limit.saturating_sub(remaining);
-        let own = (self.ratio().unwrap_or(1.0) * missing as f64).round() as u64;
+        let own = (ratio * missing as f64).round() as u64;
         Self::met(limit, remaining, own.saturating_add(uncounted), uncounted)
     }
 
@@ -57,7 +62,7 @@ impl Account {
         if self.others == 0 {
             self.limit.saturating_sub(self.used)
         } else {
-            self.told.saturating_sub(self.unheard)
+            self.low.saturating_sub(self.unheard)
         }
     }
 
@@ -69,6 +74,10 @@ impl Account {
         self.told
     }
 
+    pub(super) fn low(&self) -> u64 {
+        self.low
+    }
+
     pub(super) fn unheard(&self) -> u64 {
         self.unheard
     }
@@ -76,6 +85,12 @@ impl Account {
     /// Whether nobody else has used anything, as far as is known.
     pub(super) fn is_all_ours(&self) -> bool {
         self.others == 0
+    }
+
+    /// What of our own has not been seen to count in this window, where nobody else's does.
+    pub(super) fn unseen(&self) -> Option<u64> {
+        let seen = self.limit.saturating_sub(self.told);
+        self.is_all_ours().then(|| self.used.saturating_sub(seen))
     }
 
     /// What of all that was used is ours; unknown while nothing was.
@@ -109,16 +124,20 @@ impl Account {
         if self.others == 0 && remaining <= self.told {
             // What never came to be counted, or was in the window before, is not used. An older answer
             // knows less than those that overtook it.
-            self.used = self.used.min(missing.saturating_add(uncounted));
+            let own = missing.saturating_add(uncounted);
+            self.used = self.used.min(own.saturating_add(self.unclear));
         }
         self.told = self.told.min(remaining);
+        self.low = self.low.min(remaining);
         self.unheard = uncounted;
         are_more
     }
 
-    /// Of what may not have been counted, all but so much has been answered.
-    pub(super) fn hear(&mut self, uncounted: u64) {
+    /// An answer speaks of another window. Of what may not have been counted in this one, all but so
+    /// much has been answered; `unclear` may have been.
+    pub(super) fn hear(&mut self, uncounted: u64, unclear: u64) {
         self.unheard = self.unheard.min(uncounted);
+        self.unclear = self.unclear.saturating_add(unclear);
     }
 
     /// The same when what is under way has been counted for certain, although no answer says so,
@@ -126,7 +145,7 @@ impl Account {
     pub(super) fn settled(&self, ratio: f64) -> Self {
         let used_by_all = (self.unheard as f64 / ratio).ceil() as u64;
         Self {
-            told: self.told.saturating_sub(used_by_all),
+            low: self.low.saturating_sub(used_by_all),
             unheard: 0,
             ..*self
         }
@@ -191,7 +210,8 @@ mod tests {
         let mut account = Account::met(100, 60, 16, 0);
         account.reserve(5);
         let settled = account.settled(0.25);
-        assert_eq!((settled.told(), settled.unheard()), (40, 0));
+        assert_eq!((settled.low(), settled.unheard()), (40, 0));
+        assert_eq!(settled.told(), 60);
     }
 
     #[test]
@@ -201,9 +221,9 @@ mod tests {
         account.tell(u64::MAX, u64::MAX);
         account.give_back(1);
         assert_eq!(account.left(), 1);
-        assert_eq!(account.settled(0.0).told(), 0);
+        assert_eq!(account.settled(0.0).low(), 0);
         assert_eq!(
-            Account::opened(0, 0, 0).settled(0.0).told(),
+            Account::opened(0, 0, 0).settled(0.0).low(),
             0,
             "0 / 0 is zero"
         );

@@ -34,17 +34,6 @@ pub(super) struct Answer {
     pub(super) is_refused: bool,
 }
 
-impl Answer {
-    /// What of the quota the answered request has used.
-    pub(super) fn used(&self) -> Cost {
-        if self.is_refused {
-            Cost::NONE
-        } else {
-            self.cost
-        }
-    }
-}
-
 impl Dimension {
     /// `None` when the announcement does not say enough.
     pub(super) fn new(answer: &Answer, announced: &RateLimit) -> Option<Self> {

@@ -34,6 +34,7 @@ mod rate;
 mod share;
 mod streams;
 mod tempo;
+mod told;
 mod window;
 
 use crate::signal::RateLimit;

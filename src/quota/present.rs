@@ -1,4 +1,11 @@
 //! The window that is on, and the next one that follows it.
+//!
+//! An answer takes a while: the service may be slow, and requests overtake each other. So it may
+//! speak of the window that is on, or still of the one before, or already of the next: its request
+//! was counted at some instant between its sending and its answer. Windows are as long as the
+//! longest reset told, at the least. Where that does not decide which window it is, nothing is taken
+//! from the answer that would be wrong of another; and what was sent when the next window may
+//! already have begun is taken to count in both.
 
 use super::{
     account::Account,
@@ -6,6 +13,7 @@ use super::{
     end::{End, SECOND},
     share::Share,
     tempo::UNMEASURED,
+    told::Told,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,18 +26,19 @@ const BELIEVED: Duration = Duration::from_secs(3600);
 /// After that one request asks.
 const UNTOLD: Duration = Duration::from_secs(30);
 
+/// How long a request is on its way to the server at most, unless the network is in trouble.
+const OVERTAKING: Duration = Duration::from_secs(1);
+
 /// All in units of the dimension.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
     pub(super) account: Account,
     pub(super) share: Share,
     opened_at: Instant,
-    /// When the one before ended at the latest, if there was one.
-    former_until: Option<Instant>,
     /// `None` if it was opened by the clock and no answer has spoken of it yet.
     end: Option<End>,
-    /// When the first answer came that spoke of this end.
-    told_end_at: Instant,
+    /// When the answer came by which it ends no earlier.
+    earliest_told_at: Instant,
     /// When an answer last spoke of it, or a request went to ask.
     asked_at: Instant,
     /// The longest reset told of this window, and of the one before.
@@ -51,20 +60,23 @@ pub(super) enum Spoken {
     Moved,
     /// One that is over; the answer comes late.
     Former,
+    /// Perhaps this one, and perhaps the one before or the next.
+    Unclear,
 }
 
 impl Present {
     /// A window that is first heard of in its course.
-    pub(super) fn met(now: Instant, sent_at: Instant, end: End, account: Account) -> Self {
+    pub(super) fn met(told: &Told, end: End) -> Self {
+        let own = told.uncounted.saturating_add(told.used());
+        let limit = told.limit_from(0);
         Self {
-            account,
-            share: Share::unknown(now, sent_at),
-            opened_at: now,
-            former_until: None,
+            account: Account::met(limit, told.remaining, own, told.uncounted),
+            share: Share::unknown(told.now, told.sent_at),
+            opened_at: told.now,
             end: Some(end),
-            told_end_at: now,
-            asked_at: now,
-            longest: [Duration::ZERO; 2],
+            earliest_told_at: told.now,
+            asked_at: told.now,
+            longest: [told.reset, Duration::ZERO],
             released: 0,
             carried: 0,
         }
@@ -76,7 +88,6 @@ impl Present {
             account: self.account.next(self.carried.max(own)),
             share: self.share.next(&self.account, opened_at, self.length()),
             opened_at,
-            former_until: self.end.map(|end| end.latest),
             end: None,
             longest: [Duration::ZERO, self.longest[0]],
             released: 0,
@@ -87,10 +98,16 @@ impl Present {
 
     /// The window that is on by then, as far as is known now.
     pub(super) fn at(&self, now: Instant) -> Self {
-        match self.end {
-            Some(end) if end.latest <= now => self.next(end.latest, 0),
-            _ => *self,
+        match self.over_at(now) {
+            Some(over_at) => self.next(over_at, 0),
+            None => *self,
         }
+    }
+
+    /// When it ended for certain, if it has.
+    pub(super) fn over_at(&self, now: Instant) -> Option<Instant> {
+        let latest = self.end.map(|end| end.latest);
+        latest.filter(|&latest| latest <= now)
     }
 
     pub(super) fn is_opened_at(&self, at: Instant) -> bool {
@@ -126,26 +143,37 @@ impl Present {
         self.longest[0].max(self.longest[1])
     }
 
-    /// Whether what was sent when the window before this one was held to be over came before its end,
-    /// according to the answer.
-    pub(super) fn asked_too_early(&self, sent_at: Instant, end: End) -> bool {
+    /// Whether the window before this one was not over when this one was opened by the clock, by the
+    /// answer to a request that was sent since then.
+    pub(super) fn opened_too_early(&self, sent_at: Instant, end: End) -> bool {
         let opened_by_clock = self.end.is_none() && sent_at >= self.opened_at;
         opened_by_clock && end.latest < after(self.opened_at, SECOND)
     }
 
-    /// Which window it is whose end an answer has told.
-    pub(super) fn spoken_of(&self, now: Instant, sent_at: Instant, end: End) -> Spoken {
-        let may_be_former = self.former_until.is_some_and(|until| end.earliest <= until);
-        if sent_at < self.opened_at && may_be_former {
-            return Spoken::Former;
-        }
+    /// Which window it is whose end has been told.
+    pub(super) fn spoken_of(&self, told: &Told, end: End) -> Spoken {
+        let sent_at = told.sent_at;
         let Some(known) = self.end else {
-            return Spoken::Present(end);
+            let may_be_former = sent_at < self.opened_at && end.earliest <= self.opened_at;
+            return if may_be_former {
+                Spoken::Unclear
+            } else {
+                Spoken::Present(end)
+            };
         };
+        let former_end = known.latest.checked_sub(self.length());
+        let next_end = after(known.earliest, self.length());
+        let may_be_former = former_end.is_some_and(|at| sent_at < at && end.earliest <= at);
+        let may_be_over = told.now >= known.earliest;
+        let may_be_next = may_be_over && end.latest >= next_end;
         match known.narrowed(end) {
+            Some(_) if may_be_former => Spoken::Unclear,
+            // Be it this one or the next, that is when it ends.
+            Some(_) if may_be_next => Spoken::Present(end),
             Some(narrowed) => Spoken::Present(narrowed),
-            None if end.is_after(known) && now >= known.earliest => Spoken::Next,
-            None if end.is_after(known) || sent_at >= self.told_end_at => Spoken::Moved,
+            None if may_be_former => Spoken::Former,
+            None if end.is_after(known) && may_be_over => Spoken::Next,
+            None if end.is_after(known) || sent_at >= self.earliest_told_at => Spoken::Moved,
             None => Spoken::Former,
         }
     }
@@ -156,10 +184,8 @@ impl Present {
     }
 
     pub(super) fn reserve(&mut self, now: Instant, requests: u64, cost: u64) {
-        if self
-            .end
-            .is_some_and(|end| after(now, SECOND) >= end.earliest)
-        {
+        let arrives_at = after(now, OVERTAKING);
+        if self.end.is_none_or(|end| arrives_at > end.earliest) {
             self.carried = self.carried.saturating_add(cost);
         }
         self.share.reserve(now, &mut self.account, cost);
@@ -173,34 +199,48 @@ impl Present {
     }
 
     /// An answer has told when it ends.
-    pub(super) fn ends(&mut self, now: Instant, end: End, reset: Duration) {
+    pub(super) fn tell_end(&mut self, told: &Told, end: End) {
         let is_same = self.end.is_some_and(|known| known.narrowed(end).is_some());
         if !is_same {
-            self.told_end_at = now;
-            self.longest[0] = reset;
+            self.longest[0] = told.reset;
+        }
+        if self.end.is_none_or(|known| known.earliest != end.earliest) {
+            self.earliest_told_at = told.now;
+        }
+        if after(self.share.sent_at(), OVERTAKING) <= end.earliest {
+            self.carried = 0;
         }
         self.end = Some(end);
-        self.asked_at = now;
-        self.longest[0] = self.longest[0].max(reset);
+        self.asked_at = told.now;
+        self.longest[0] = self.longest[0].max(told.reset);
     }
 
-    /// An answer to what was sent at `sent_at` has told what remains.
-    pub(super) fn remains(
-        &mut self,
-        now: Instant,
-        sent_at: Instant,
-        remaining: u64,
-        uncounted: u64,
-    ) -> bool {
-        let met_others = self.account.tell(remaining, uncounted);
-        self.share.heard(now, sent_at, met_others);
+    /// An answer has told what remains. Whether others must have used more of it than was known.
+    pub(super) fn tell_remaining(&mut self, told: &Told) -> bool {
+        if told.is_refused {
+            self.account.refuse(told.cost);
+            self.carried = self.carried.saturating_sub(told.cost);
+        }
+        let met_others = self.account.tell(told.remaining, told.uncounted);
+        if let Some(unseen) = self.account.unseen() {
+            self.carried = self.carried.min(unseen);
+        }
+        self.share.heard(told.now, told.sent_at, met_others);
         met_others
     }
 
-    /// The same where it is another window than was thought.
-    pub(super) fn is_another(&mut self, now: Instant, limit: u64, remaining: u64, uncounted: u64) {
-        self.account = self.account.moved(limit, remaining, uncounted);
-        self.share = self.share.in_course(now);
+    /// An answer has told of another window, and perhaps `unclear` of what is used of this one.
+    pub(super) fn hear_of_another(&mut self, told: &Told, unclear: u64) {
+        self.account.hear(told.uncounted, unclear);
+    }
+
+    /// This is not the window it was thought to be. What is used of it was used by us and by others as
+    /// before; as in the window before, if it `is_former`.
+    pub(super) fn meet_anew(&mut self, told: &Told, limit: u64, is_former: bool) {
+        let own = self.account.ratio().filter(|_| !is_former);
+        let ratio = own.unwrap_or(self.share.ratio());
+        self.account = Account::met_by(ratio, limit, told.remaining, told.uncounted);
+        self.share = self.share.in_course(told.now);
         self.carried = 0;
     }
 }

@@ -99,6 +99,16 @@ impl Share {
         }
     }
 
+    /// What of all that was used of the last window was ours.
+    pub(super) fn ratio(&self) -> f64 {
+        self.ratio
+    }
+
+    /// When the last request was sent.
+    pub(super) fn sent_at(&self) -> Instant {
+        self.sent_at
+    }
+
     /// An answer to what was sent at `sent_at` has told what remains; `met_others`: and that others
     /// have used of it.
     pub(super) fn heard(&mut self, now: Instant, sent_at: Instant, met_others: bool) {
@@ -182,13 +192,13 @@ impl Share {
     }
 
     fn may_be_under_way(&self, account: &Account, cost: u64) -> bool {
-        let told = account.told();
+        let low = account.low();
         let under_way = account.unheard().saturating_add(cost);
-        let half_share = (self.ratio * told as f64 / 2.0) as u64;
-        let one_for_each = (self.ratio.max(LEAST_RATIO) * told as f64) as u64;
+        let half_share = (self.ratio * low as f64 / 2.0) as u64;
+        let one_for_each = (self.ratio.max(LEAST_RATIO) * low as f64) as u64;
         let some = under_way <= half_share.max(self.unmet.saturating_mul(cost));
         let one = account.unheard() == 0 && cost <= one_for_each;
-        under_way <= told && (some || one)
+        under_way <= low && (some || one)
     }
 
     fn may_ask(account: &Account, cost: u64) -> bool {

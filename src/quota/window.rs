@@ -2,7 +2,8 @@
 //! the next one begins.
 //!
 //! The servers of the IETF's `RateLimit` fields, GitHub, GitLab and many others do so. Three small
-//! models make up a window: when it ends ([`End`]), what is used of it ([`Account`]), and how much
+//! models make up a window: when it ends ([`End`]), what is used of it
+//! ([`Account`](super::account::Account)), and how much
 //! of it we take if others use it too ([`Share`](super::share::Share)). What is used up opens when its
 //! end has come for certain, and then the next window is there ([`Present`]), with the whole limit.
 //!
@@ -12,15 +13,14 @@
 //! what is there.
 
 use super::{
-    Cost, Unit,
-    account::Account,
-    after,
+    Cost, Unit, after,
     dimension::Answer,
     end::{End, Rounding},
     present::{Present, Spoken},
+    told::Told,
 };
 use crate::signal::RateLimit;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 #[derive(Debug)]
@@ -43,62 +43,19 @@ enum Renewal {
     Disproven,
 }
 
-/// What an answer says of a window, if it says enough.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    limit: Option<u64>,
-    remaining: u64,
-    reset: Duration,
-}
-
-impl Told {
-    fn of(announced: &RateLimit) -> Option<Self> {
-        let told = Self {
-            // Zero is what some servers send with every refusal.
-            limit: announced.limit().filter(|&limit| limit > 0),
-            remaining: announced.remaining()?,
-            reset: announced.reset()?,
-        };
-        // Of a window that is over, of no size, nothing can be learned: so some fill in fields that do
-        // not apply.
-        let is_empty = told.limit.is_none() && told.reset.is_zero();
-        (!is_empty).then_some(told)
-    }
-
-    /// Whether no time is left and yet something of the window: who rounds up would have said a
-    /// second.
-    fn is_rounded_down(self) -> bool {
-        self.reset.is_zero() && self.remaining > 0
-    }
-
-    /// The limit; if there is no word of it, what remains and the answered request at the least.
-    fn limit_from(self, known: u64) -> u64 {
-        match self.limit {
-            Some(limit) => limit.max(self.remaining),
-            None => self.remaining.saturating_add(1).max(known),
-        }
-    }
-}
-
 impl Window {
     /// `None` when the announcement does not say what remains, or until when.
     pub(super) fn new(answer: &Answer, announced: &RateLimit) -> Option<Self> {
-        let told = Told::of(announced)?;
         let unit = Unit::of(announced.dimension());
+        let told = Told::of(answer, announced, unit)?;
         let rounding = Rounding::Up;
-        let end = End::announced(answer.now, answer.sent_at, told.reset, rounding);
-        let uncounted = answer.uncounted.count(unit);
-        let own = uncounted.saturating_add(answer.used().count(unit));
-        let account = Account::met(told.limit_from(0), told.remaining, own, uncounted);
-        let mut present = Present::met(answer.now, answer.sent_at, end, account);
-        present.ends(answer.now, end, told.reset);
         Some(Self {
             dimension: announced.dimension().into(),
             unit,
             changes: 1,
             rounding,
             renewal: Renewal::Unproven,
-            present,
+            present: Present::met(&told, told.end(rounding)),
         })
     }
 
@@ -150,7 +107,7 @@ impl Window {
             tokens: left,
         });
         let in_next = self.opens_in(&next, shut_until, ahead, cost);
-        in_next.unwrap_or_else(|| next.shut_until())
+        in_next.map_or(next.shut_until(), |at| at.min(next.shut_until()))
     }
 
     /// When there is room in this window, if there is.
@@ -197,36 +154,30 @@ impl Window {
 
     /// An answer has announced what remains.
     pub(super) fn announced(&mut self, answer: &Answer, announced: &RateLimit) {
-        let Some(told) = Told::of(announced) else {
+        let Some(told) = Told::of(answer, announced, self.unit) else {
             return;
         };
-        let Answer { now, sent_at, .. } = *answer;
-        let uncounted = answer.uncounted.count(self.unit);
-        self.roll(now);
-        let end = self.end(answer, told);
-        let (end, is_moved) = match self.present.spoken_of(now, sent_at, end) {
-            Spoken::Former => return self.present.account.hear(uncounted),
-            Spoken::Present(end) => (end, false),
+        self.roll(told.now);
+        let (end, is_too_early) = self.end(&told);
+        let (end, is_moved) = match self.present.spoken_of(&told, end) {
+            Spoken::Former => return self.present.hear_of_another(&told, 0),
+            Spoken::Unclear => return self.present.hear_of_another(&told, told.used()),
+            Spoken::Present(end) => (end, is_too_early),
             Spoken::Moved => (end, true),
             Spoken::Next => {
-                let own = uncounted.saturating_add(answer.cost.count(self.unit));
-                self.open(&self.present.next(now, own));
+                let own = told.uncounted.saturating_add(told.cost);
+                self.open(told.now, own);
                 (end, false)
             }
         };
-        let limit = told.limit_from(self.present.account.limit);
         let is_first = !self.present.is_told();
-        self.present.ends(now, end, told.reset);
+        let limit = told.limit_from(self.present.account.limit);
+        self.present.tell_end(&told, end);
         if is_moved || limit != self.present.account.limit {
             self.changes = self.changes.wrapping_add(1);
-            let (remaining, present) = (told.remaining, &mut self.present);
-            present.is_another(now, limit, remaining, uncounted);
+            self.present.meet_anew(&told, limit, is_too_early);
         }
-        let present = &mut self.present;
-        if answer.is_refused {
-            present.account.refuse(answer.cost.count(self.unit));
-        }
-        let met_others = present.remains(now, sent_at, told.remaining, uncounted);
+        let met_others = self.present.tell_remaining(&told);
         if is_first && met_others {
             self.renewal = Renewal::Disproven;
         } else if is_first && self.renewal == Renewal::Unproven {
@@ -234,32 +185,31 @@ impl Window {
         }
     }
 
-    /// What an answer says of the end. Who asks when the end has come for certain, and is told that it
-    /// has not, learns that the server rounds down.
-    fn end(&mut self, answer: &Answer, told: Told) -> End {
-        let end = |rounding| End::announced(answer.now, answer.sent_at, told.reset, rounding);
-        let asked_too_early = self
-            .present
-            .asked_too_early(answer.sent_at, end(self.rounding));
-        if asked_too_early || told.is_rounded_down() {
+    /// When the window ends by this answer; and whether that is later than the clock had it. Then the
+    /// server rounds down.
+    fn end(&mut self, told: &Told) -> (End, bool) {
+        let end = told.end(self.rounding);
+        let is_too_early = told.is_whole() && self.present.opened_too_early(told.sent_at, end);
+        if is_too_early || told.is_rounded_down() {
             self.rounding = Rounding::Down;
         }
-        end(self.rounding)
+        (told.end(self.rounding), is_too_early)
     }
 
     /// Goes on to the next window if this one is over.
     fn roll(&mut self, now: Instant) {
-        let present = self.present.at(now);
-        if present.is_told() != self.present.is_told() {
-            self.open(&present);
+        if let Some(over_at) = self.present.over_at(now) {
+            self.open(over_at, 0);
         }
     }
 
-    fn open(&mut self, next: &Present) {
+    fn open(&mut self, opened_at: Instant, own: u64) {
         self.changes = self.changes.wrapping_add(1);
-        self.present = *next;
+        self.present = self.present.next(opened_at, own);
     }
 }
 
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::signal;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 const REQUEST: Cost = Cost {
@@ -17,7 +17,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn requests(requests: u64) -> Cost {
+pub(super) fn requests(requests: u64) -> Cost {
     Cost {
         requests,
         tokens: 0,
