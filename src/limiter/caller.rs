@@ -215,14 +215,24 @@ impl Caller {
         };
         let number = self.gate.learn(now, |state, _| {
             let is_refused = matches!(lesson, Lesson::Reading { .. });
+            let number = match lesson {
+                Lesson::Streams => Some(state.quota.streams(now, sent)),
+                Lesson::Served => {
+                    state.quota.served(now, sent);
+                    None
+                }
+                Lesson::Reading { until } => {
+                    state.quota.reading(now, sent, until);
+                    None
+                }
+                Lesson::Nothing => {
+                    state.quota.unexplained(sent);
+                    None
+                }
+            };
+            // Last, for how long it took is known then.
             state.quota.announced(now, sent, is_refused, limits);
-            match lesson {
-                Lesson::Streams => return Some(state.quota.streams(now, sent)),
-                Lesson::Served => state.quota.served(now, sent),
-                Lesson::Reading { until } => state.quota.reading(now, sent, until),
-                Lesson::Nothing => state.quota.abandoned(sent),
-            }
-            None
+            number
         });
         number.map(|number| Watched::new(&self.gate, number, sent.at))
     }

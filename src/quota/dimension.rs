@@ -32,6 +32,8 @@ pub(super) struct Answer {
     pub(super) uncounted: Cost,
     /// Whether the request was refused, so that nothing was used.
     pub(super) is_refused: bool,
+    /// How long a request is on its way at most, by all round trips until now.
+    pub(super) on_the_way: Duration,
 }
 
 impl Dimension {

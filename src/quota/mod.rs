@@ -310,6 +310,11 @@ impl Model {
     /// The request will not be heard of again: dropped, or failed without an answer.
     pub(crate) fn abandoned(&mut self, sent: Sent) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
+        self.unexplained(sent);
+    }
+
+    /// An answer of which it is not known whether it was served.
+    pub(crate) fn unexplained(&mut self, sent: Sent) {
         self.opening.failed(sent.reserved.step);
         match self.tempo.usual_answer() {
             Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
@@ -333,6 +338,7 @@ impl Model {
             cost: sent.reserved.cost,
             uncounted: self.ledger.uncounted(sent.reserved.span),
             is_refused,
+            on_the_way: self.tempo.refusal_time(),
         };
         for announced in limits {
             let mut dimensions = self.dimensions.iter_mut();

@@ -26,9 +26,6 @@ const BELIEVED: Duration = Duration::from_secs(3600);
 /// After that one request asks.
 const UNTOLD: Duration = Duration::from_secs(30);
 
-/// How long a request is on its way to the server at most, unless the network is in trouble.
-const OVERTAKING: Duration = Duration::from_secs(1);
-
 /// All in units of the dimension.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Present {
@@ -45,7 +42,9 @@ pub(super) struct Present {
     longest: [Duration; 2],
     /// How many requests were sent in it.
     released: u64,
-    /// What was sent when the next one may already have begun.
+    /// How long a request is on its way at most.
+    on_the_way: Duration,
+    /// What may arrive when the next one has already begun.
     carried: u64,
 }
 
@@ -78,6 +77,7 @@ impl Present {
             asked_at: told.now,
             longest: [told.reset, Duration::ZERO],
             released: 0,
+            on_the_way: told.on_the_way,
             carried: 0,
         }
     }
@@ -184,7 +184,7 @@ impl Present {
     }
 
     pub(super) fn reserve(&mut self, now: Instant, requests: u64, cost: u64) {
-        let arrives_at = after(now, OVERTAKING);
+        let arrives_at = after(now, self.on_the_way);
         if self.end.is_none_or(|end| arrives_at > end.earliest) {
             self.carried = self.carried.saturating_add(cost);
         }
@@ -207,9 +207,10 @@ impl Present {
         if self.end.is_none_or(|known| known.earliest != end.earliest) {
             self.earliest_told_at = told.now;
         }
-        if after(self.share.sent_at(), OVERTAKING) <= end.earliest {
+        if after(self.share.sent_at(), told.on_the_way) <= end.earliest {
             self.carried = 0;
         }
+        self.on_the_way = told.on_the_way;
         self.end = Some(end);
         self.asked_at = told.now;
         self.longest[0] = self.longest[0].max(told.reset);

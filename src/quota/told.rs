@@ -9,6 +9,9 @@ use crate::signal::RateLimit;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// No request is on its way for longer, unless the network is in trouble.
+const LONGEST_WAY: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
     /// When the answer came, and when its request was sent.
@@ -22,6 +25,8 @@ pub(super) struct Told {
     pub(super) is_refused: bool,
     /// What the server may not have counted then, of all that is under way.
     pub(super) uncounted: u64,
+    /// How long a request is on its way to the server at most.
+    pub(super) on_the_way: Duration,
 }
 
 impl Told {
@@ -37,6 +42,7 @@ impl Told {
             cost: answer.cost.count(unit),
             is_refused: answer.is_refused,
             uncounted: answer.uncounted.count(unit),
+            on_the_way: answer.on_the_way.min(LONGEST_WAY),
         };
         // Of a window that is over, of no known size, nothing can be learned: so some fill in fields
         // that do not apply.

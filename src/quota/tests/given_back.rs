@@ -47,6 +47,22 @@ fn what_was_charged_before_all_was_forgotten_is_not_given_back() {
     assert_eq!(full_in_seconds(&model, now), before);
 }
 
+#[test]
+fn an_answer_that_explains_nothing_settles_nobody_elses_request() {
+    let full_in = |others| {
+        let mut model = Model::default();
+        let now = Instant::now();
+        let sent = send(&mut model, now);
+        for _ in 0..others {
+            send(&mut model, now);
+        }
+        model.unexplained(sent);
+        model.announced(now, sent, false, &announcement("60", "0", "60s"));
+        full_in_seconds(&model, now)
+    };
+    assert_eq!(full_in(3), full_in(0) + 3);
+}
+
 /// In how many whole seconds nothing more is missing, as far as is known.
 fn full_in_seconds(model: &Model, now: Instant) -> u64 {
     let all_others = Cost {

@@ -9,6 +9,7 @@ use crate::quota::{
     Cost,
     dimension::Answer,
     ledger::{Ledger, Span},
+    tempo::Tempo,
 };
 use proptest::{prelude::*, test_runner::RngSeed};
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
@@ -21,7 +22,8 @@ struct World {
     length: u64,
     /// How old the first window is when the first request is sent.
     age: u64,
-    /// One way takes so long at least and at most.
+    /// One way takes so long at least and at most: never longer than the fastest round trip, nor
+    /// than what stands for one where none can be told from a slow answer.
     latency: (u64, u64),
     /// A request is worked on for so long at most.
     service: u64,
@@ -59,6 +61,7 @@ struct Run {
     scheduled: u64,
     window: Option<Window>,
     ledger: Ledger,
+    tempo: Tempo,
     attempts: Vec<Attempt>,
     waiting: u64,
     under_way: u64,
@@ -70,18 +73,21 @@ struct Run {
 
 fn world() -> impl Strategy<Value = World> {
     let windows = (1..200_u64, 1..90_u64, any::<u64>());
-    let network = (0..100_u64, 0..800_u64, 0..12_000_u64, any::<bool>());
+    let network = (0..250_u64, 0..=250_u64, 0..12_000_u64, any::<bool>());
     let client = (1..400_u64, 1..200_u64, any::<u64>());
     (windows, network, client).prop_map(|(windows, network, client)| {
         let (limit, seconds, age) = windows;
         let (least, spread, service, tells_late) = network;
         let (requests, at_a_time, seed) = client;
         let length = 1_000 * seconds;
+        let most = least + spread.min(least);
+        let is_prompt = 2 * most + service < 1_000;
+        let longest = if is_prompt { most } else { 100 };
         World {
             limit,
             length,
             age: age % length,
-            latency: (least, least + spread),
+            latency: (least.min(longest), most.min(longest)),
             service,
             // An answer that tells of a window long after its own says nothing of either.
             tells_late: tells_late && service < length / 2,
@@ -122,6 +128,7 @@ impl Run {
             scheduled: 0,
             window: None,
             ledger: Ledger::default(),
+            tempo: Tempo::default(),
             attempts: Vec::new(),
             waiting: world.requests,
             under_way: 0,
@@ -229,12 +236,19 @@ impl Run {
     fn comes(&mut self, now: u64, id: usize) {
         let attempt = &self.attempts[id];
         self.ledger.settled(attempt.span, requests(1));
+        let took = Duration::from_millis(now - attempt.sent_at);
+        if attempt.is_refused {
+            self.tempo.refused(took);
+        } else {
+            self.tempo.served(took);
+        }
         let answer = Answer {
             now: self.at(now),
             sent_at: self.at(attempt.sent_at),
             cost: requests(1),
             uncounted: self.ledger.uncounted(attempt.span),
             is_refused: attempt.is_refused,
+            on_the_way: self.tempo.refusal_time(),
         };
         let told = [self.world.limit, attempt.remaining, attempt.reset];
         let [limit, remaining, reset] = told.map(|number| number.to_string());

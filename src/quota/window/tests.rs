@@ -50,6 +50,7 @@ fn answer(epoch: Instant, sent: u64, answered: u64, uncounted: u64) -> Answer {
         cost: REQUEST,
         uncounted: requests(uncounted),
         is_refused: false,
+        on_the_way: ms(100),
     }
 }
 
