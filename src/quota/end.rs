@@ -61,6 +61,15 @@ impl End {
         (both.earliest <= both.latest).then_some(both)
     }
 
+    /// Whether it says nothing of which of two windows of this length is meant.
+    pub(super) fn is_vague(self, length: Duration) -> bool {
+        self.width() >= length
+    }
+
+    fn width(self) -> Duration {
+        self.latest.saturating_duration_since(self.earliest)
+    }
+
     /// Whether this window ends after the other one for certain.
     pub(super) fn is_after(self, other: Self) -> bool {
         self.earliest > other.latest

@@ -168,6 +168,11 @@ impl Present {
         let may_be_next = may_be_over && end.latest >= next_end;
         match known.narrowed(end) {
             Some(_) if may_be_former => Spoken::Unclear,
+            Some(_)
+                if may_be_next && end.is_vague(self.length()) && !known.is_vague(self.length()) =>
+            {
+                Spoken::Unclear
+            }
             // Be it this one or the next, that is when it ends.
             Some(_) if may_be_next => Spoken::Present(end),
             Some(narrowed) => Spoken::Present(narrowed),

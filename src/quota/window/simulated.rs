@@ -118,6 +118,22 @@ proptest! {
     }
 }
 
+#[test]
+fn not_one_is_refused_where_an_answer_may_be_of_this_window_or_of_the_next() {
+    let world = World {
+        limit: 2,
+        length: 2_000,
+        age: 437,
+        latency: (59, 64),
+        service: 1_236,
+        tells_late: false,
+        requests: 140,
+        at_a_time: 2,
+        seed: 2_541_181_747_517_312_156,
+    };
+    assert_eq!(Run::new(world).run().1, 0);
+}
+
 impl Run {
     fn new(world: World) -> Self {
         Self {
