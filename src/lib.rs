@@ -57,7 +57,7 @@
 //!   [OpenAI] has it), a request goes when what it costs has flowed in. Where they announce a window
 //!   (what remains of it, and when it ends), it goes while something remains, or when the next one
 //!   begins; if others use the window too, by the share that was ours.
-//! - Where nothing is announced, a first burst opens by one with every four requests that are served;
+//! - Where nothing is announced, a first burst opens by an eighth with each request that is served;
 //!   as long as no answer has come at all it doubles every 100 ms. Refusals then teach the rate, or
 //!   how many may be in flight; requests are paced by that, and from time to time one more is tried.
 //!   A request is in flight until the body of its answer has ended or was dropped. One that is short,

@@ -3,8 +3,8 @@
 //! A refusal comes within a round trip ([`Tempo`](super::tempo::Tempo)); what may be refused is
 //! what is *undecided*: neither answered nor older than that. So it is the undecided that are
 //! bounded, and not what is in flight: a burst opens on the clock of refusals, whatever the pace of
-//! answers. The bound begins low. Each request that was served raises it by a quarter of one, so
-//! at the limit a fifth of what was admitted in the last round trip is refused. Where answers take so long that none has
+//! answers. The bound begins low. Each request that was served raises it by an eighth, so at
+//! the limit an eighth of what was admitted before is refused; behind the first hundred by half. Where answers take so long that none has
 //! come yet, they can not be the clock: then each request that proves to be admitted raises it by
 //! one, and the burst doubles with each of these spans.
 //!
@@ -20,9 +20,12 @@ use tokio::time::Instant;
 /// How many may be undecided at first: half of what TCP begins with (RFC 6928).
 const FIRST: f64 = 5.0;
 
-/// By how much each request that was served raises the bound: a thousand are out after twenty round
-/// trips. Doubling would take ten, and be refused two or three times as often at the limit.
-const GROWTH: f64 = 0.25;
+/// By how much each request that was served raises the bound, as long as few were; and when so many
+/// were that a few refusals among them are a small price. A thousand are out after twenty round
+/// trips, and a quota of twenty refuses two or three.
+const GROWTH: f64 = 0.125;
+const FAST_GROWTH: f64 = 0.5;
+const MANY: u64 = 100;
 
 /// Near the number at which the quota may end, and just behind it.
 const CAREFUL: u64 = 2;
@@ -136,7 +139,7 @@ impl Opening {
                     oldest.at = now;
                     break;
                 }
-                self.decide(if is_blind { 1.0 } else { GROWTH });
+                self.decide(if is_blind { 1.0 } else { self.growth() });
             }
             self.recent.pop_front();
             self.number += 1;
@@ -175,7 +178,7 @@ impl Opening {
     /// It was served.
     pub(super) fn served(&mut self, step: Step) {
         if self.settle(step) {
-            self.decide(GROWTH);
+            self.decide(self.growth());
         }
     }
 
@@ -221,6 +224,14 @@ impl Opening {
                 let careful = self.crowd.max(expected / 50).max(CAREFUL);
                 (left.max(careful) + beyond as u64).min(decided + 1)
             }
+        }
+    }
+
+    fn growth(&self) -> f64 {
+        if self.admitted < MANY {
+            GROWTH
+        } else {
+            FAST_GROWTH
         }
     }
 

@@ -56,23 +56,33 @@ fn a_first_burst_doubles_on_the_clock_while_nobody_has_answered() {
 fn answers_that_take_for_ever_do_not_stop_a_burst() {
     // Once the time that refusals take is known, each that was not refused counts as if it had been
     // answered.
-    let burst = rounds(&mut Opening::default(), Instant::now(), false, 15);
-    assert!(burst[14] > 10 * burst[0], "{burst:?}");
+    let burst = rounds(&mut Opening::default(), Instant::now(), false, 30);
+    assert!(burst[29] > 10 * burst[0], "{burst:?}");
     assert!(burst.is_sorted(), "{burst:?}");
 }
 
 #[test]
-fn four_answers_let_one_more_go() {
+fn eight_answers_let_one_more_go_and_two_when_many_have_come() {
     let now = Instant::now();
     let mut opening = Opening::default();
     let mut under_way: VecDeque<_> = send(&mut opening, now).into();
-    let first = under_way.len();
-    for more in 1..=100 {
-        for _ in 0..4 {
+    let mut served = 0;
+    let mut serve = |opening: &mut Opening, answers| {
+        for _ in 0..answers {
             opening.served(under_way.pop_front().unwrap());
-            under_way.extend(send(&mut opening, now));
+            under_way.extend(send(opening, now));
+            served += 1;
         }
-        assert_eq!(under_way.len(), first + more);
+        (under_way.len(), served)
+    };
+    let (first, _) = serve(&mut opening, 0);
+    for more in 1..=10 {
+        assert_eq!(serve(&mut opening, 8).0, first + more);
+    }
+    while serve(&mut opening, 1).1 < 100 {}
+    let (many, _) = serve(&mut opening, 0);
+    for more in 1..=100 {
+        assert_eq!(serve(&mut opening, 2).0, many + more);
     }
 }
 
@@ -208,13 +218,13 @@ fn where_a_quota_is_expected_to_end_few_are_under_way() {
         }
         assert!(trips < 25, "{trips} round trips to {expected}");
         // Behind it the way is as long as it was at first.
-        let beyond = rounds(&mut opening, now, false, 20);
+        let beyond = rounds(&mut opening, now, false, 40);
         let careful = (expected / 50).max(2) * 3 / 2 + 1;
         assert!(
             beyond[0] as u64 <= careful && beyond.is_sorted(),
             "{beyond:?}"
         );
-        assert!(beyond[19] > 10 * beyond[0], "{beyond:?}");
+        assert!(beyond[39] > 10 * beyond[0], "{beyond:?}");
     }
 }
 

@@ -47,7 +47,7 @@ const STEP: u64 = 10;
 const LARGE_WINDOW: u64 = 50;
 
 /// The first step by which the pace rises where no time is named, and the largest.
-const RISE: f64 = 0.08;
+const RISE: f64 = 0.16;
 const MAX_RISE: f64 = 1.0;
 
 /// Retry-After counts whole seconds.
