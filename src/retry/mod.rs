@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// A floor below hints that have proved too short grows to this and no further: a server that keeps
 /// on saying "now" is asked once a second at most, and one whose hints are seconds is taken at its
-/// word, as long as it does not refuse again and again.
+/// word.
 const MAX_FLOOR: Duration = Duration::from_secs(1);
 
 /// With more refusals in a row than this a hint has proved to be wrong, and not only another client
-/// to be faster: "1" from a gateway, whatever the limit. What is asked then grows like any backoff, up
-/// to so many times the hint: longer waits would miss the end by too much.
+/// to be faster: "1" from a gateway, whatever the limit. The floor then grows to this: more would miss
+/// the end by too much.
 const TRUSTED: u32 = 3;
-const MAX_STRETCH: u32 = 4;
+const MAX_UNTRUSTED_FLOOR: Duration = Duration::from_secs(4);
 
 /// All that the decision depends on.
 #[derive(Debug)]
@@ -109,12 +109,10 @@ impl Policy {
         };
         match refusal.signal.wait() {
             Some(wait) if refusal.refusals > 1 => {
-                let stretched = wait.saturating_mul(MAX_STRETCH);
-                let is_trusted = refusal.refusals <= TRUSTED;
-                let most = if is_trusted {
-                    MAX_FLOOR
+                let most = if refusal.refusals > TRUSTED {
+                    MAX_UNTRUSTED_FLOOR
                 } else {
-                    stretched.max(MAX_FLOOR)
+                    MAX_FLOOR
                 };
                 wait.max(backoff(refusal.refusals - 1).min(most))
             }
@@ -268,13 +266,13 @@ mod tests {
         };
         assert_eq!(
             [1, 2, 3, 9].map(|row| delay(Some("0"), row)),
-            [0, 500, 750, 1_000]
+            [0, 500, 750, 4_000]
         );
         assert_eq!(
             [1, 2, 3, 9].map(|row| delay(Some("0.7"), row)),
-            [700, 700, 750, 2_800]
+            [700, 700, 750, 4_000]
         );
-        assert_eq!([1, 2, 3, 4].map(|row| delay(Some("7"), row)), [7_000; 4]);
+        assert_eq!([1, 2, 3, 9].map(|row| delay(Some("7"), row)), [7_000; 4]);
         assert_eq!(
             [3, 5, 6, 7, 9].map(|row| delay(Some("1"), row)),
             [1_000, 1_687, 2_531, 3_796, 4_000],
