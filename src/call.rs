@@ -1,5 +1,7 @@
 //! What one call knows and decides between its attempts: everything but the waiting itself.
 
+mod failure;
+
 use crate::{
     BoxError, answer,
     body::{MapBody, ReplayBody, Replayer, ResponseBody},
@@ -11,13 +13,14 @@ use crate::{
     quota::{Refused, after, exceeds_limit, is_due_to_size},
     refusal::{Kept, Moment, READING_TIME, Refusal, Scope, answered_by_us},
     report::{Attempt, RetryReport, StopReason},
-    retry::{self, Decision, Policy},
+    retry::{self, ClassifyError, Decision, Policy},
     signal::{self, Signal},
     timer::poll_until,
 };
 use http::{Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use std::{
+    ops::ControlFlow::{self, Break, Continue},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -29,23 +32,38 @@ use tokio::time::{Instant, Sleep};
 const MAX_PROBES: u32 = 3;
 
 /// One call's own state.
-pub(crate) struct Call<M, B, ResB: Body> {
+pub(crate) struct Call<M, R, B, ResB: Body, E> {
     head: Parts,
     body: Replayer<B>,
     map_body: M,
+    /// Which errors are failures to be retried.
+    retry_error: R,
     caller: Caller,
     config: Arc<Config>,
     max_retries: u32,
     /// What the request costs, if the caller says so.
     tokens: Option<u64>,
     attempts: u32,
+    /// How many of them have failed and were to be retried for that.
+    failures: u32,
     /// How long the call was held back, and since when it is again.
     waited: Duration,
     waiting_since: Option<Instant>,
-    /// The refusal that is being read.
+    /// The refusal, or the failure, that is being read.
     refusal: Option<Box<Refusal<ResB>>>,
-    /// What is left of the last refusal while the call waits to be sent again.
-    kept: Kept,
+    /// What is left of the last answer while the call waits to be sent again.
+    kept: Kept<E>,
+}
+
+/// What the inner service's answer means for the call: its end, or what comes next.
+pub(crate) type Heard<ResB, E> = ControlFlow<Result<Response<ResponseBody<ResB>>, E>, Then>;
+
+/// What comes after an answer that is not the end of the call.
+pub(crate) enum Then {
+    /// Its body is to be read: it is a refusal or may prove to be one, or a failure to be retried.
+    Read,
+    /// The request is to be sent again.
+    Wait,
 }
 
 /// What to do when the turn has come.
@@ -58,9 +76,10 @@ pub(crate) enum Next<T, E> {
     Fail(E),
 }
 
-impl<M, B, ResB> Call<M, B, ResB>
+impl<M, R, B, ResB, E> Call<M, R, B, ResB, E>
 where
     M: MapBody<ReplayBody<B>>,
+    R: ClassifyError<E>,
     B: Body,
     B::Error: Into<BoxError>,
     ResB: Body,
@@ -70,6 +89,7 @@ where
         config: &Arc<Config>,
         limiter: &Limiter,
         map_body: M,
+        retry_error: R,
     ) -> Self {
         let now = Instant::now();
         let (head, body) = request.into_parts();
@@ -99,11 +119,13 @@ where
             head,
             body,
             map_body,
+            retry_error,
             caller,
             config: Arc::clone(config),
             max_retries,
             tokens,
             attempts: 0,
+            failures: 0,
             waited: Duration::ZERO,
             waiting_since: None,
             refusal: None,
@@ -148,7 +170,7 @@ where
 
     /// The service is ready and the turn has come: the next attempt, unless the turn was lost
     /// meanwhile.
-    pub(crate) fn next<E>(&mut self) -> Next<M::Out, E> {
+    pub(crate) fn next(&mut self) -> Next<M::Out, E> {
         let now = Instant::now();
         let deadline = self.caller.deadline();
         if deadline.is_some_and(|deadline| deadline <= now) {
@@ -167,27 +189,27 @@ where
         }
     }
 
-    /// The inner service has answered; `None` if the body is to be read, because that is a refusal
-    /// or may prove to be one.
-    pub(crate) fn hear<E>(
-        &mut self,
-        response: Result<Response<ResB>, E>,
-    ) -> Option<Result<Response<ResponseBody<ResB>>, E>> {
+    /// The inner service has answered.
+    pub(crate) fn hear(&mut self, response: Result<Response<ResB>, E>) -> Heard<ResB, E> {
         let response = match response {
             Ok(response) => response,
-            Err(error) => return Some(Err(self.fail(error))),
+            Err(error) => return self.hear_error(error),
         };
         let heard = Moment::now();
         let signal = signal::read(response.status(), response.headers(), None, heard.on);
         let scope = self.scope();
         if !scope.is_refusal(&response, &signal) {
-            if scope.might_be_refusal(&response, &signal) {
+            let (response, failure) = self.look_for_failure(response, &signal, heard.at);
+            let retries = matches!(failure, Some(Decision::Retry { .. }));
+            if retries || scope.might_be_refusal(&response, &signal) {
                 // Nobody else is held back for it, and it does not count as waiting.
-                self.refusal = Some(Box::new(Refusal::new(response, heard)));
-                return None;
+                let refusal = Refusal::new(response, heard, failure.is_some());
+                self.refusal = Some(Box::new(refusal));
+                return Continue(Then::Read);
             }
             let response = response.map(ResponseBody::inner);
-            return Some(Ok(self.pass_on(response, &signal, heard.at)));
+            let stopped = failure.and_then(Decision::stop_reason);
+            return Break(Ok(self.pass_on(response, &signal, heard.at, stopped)));
         }
         let decision = self.decide(response.status(), &signal, heard.at);
         if let Decision::Return {
@@ -199,14 +221,15 @@ where
             // change that.
             self.caller
                 .answered(heard.at, signal.limits(), Lesson::Nothing);
-            return Some(Ok(self.give_back(response.map(ResponseBody::inner), reason)));
+            let response = response.map(ResponseBody::inner);
+            return Break(Ok(self.give_back(response, reason)));
         }
         let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
         self.caller
             .answered(heard.at, signal.limits(), Lesson::Reading { until });
         self.waiting_since = Some(heard.at);
-        self.refusal = Some(Box::new(Refusal::new(response, heard)));
-        None
+        self.refusal = Some(Box::new(Refusal::new(response, heard, false)));
+        Continue(Then::Read)
     }
 
     /// Reads the refusal's body as far as it will be read.
@@ -229,8 +252,7 @@ where
         if self.caller.is_in_flight() {
             let now = Instant::now();
             if !self.scope().refuses(status, &signal) {
-                let response = refusal.into_response();
-                return Some(self.pass_on(response, &signal, now));
+                return self.understand_failure(*refusal, &signal, now);
             }
             let until = after(now, READING_TIME);
             let lesson = Lesson::Reading { until };
@@ -268,27 +290,34 @@ where
         }
     }
 
-    /// The end of a call that could not be sent, or not again: the refusal that came before, or an
-    /// answer of our own.
-    pub(crate) fn give_up(&mut self, given_up: &GivenUp) -> Response<ResponseBody<ResB>> {
+    /// The end of a call that could not be sent, or not again: the answer that came before, or one of
+    /// our own.
+    pub(crate) fn give_up(
+        &mut self,
+        given_up: &GivenUp,
+    ) -> Result<Response<ResponseBody<ResB>>, E> {
         let now = Moment::now();
         self.waited(now.at);
         self.caller.leave();
         self.body.release();
         let refused = match self.kept.take() {
             Kept::Whole(refusal) => {
-                return self.give_back(refusal.map(ResponseBody::from), given_up.reason);
+                return Ok(self.give_back(refusal.map(ResponseBody::from), given_up.reason));
             }
+            Kept::Error(error) => return Err(self.give_back_error(*error, given_up.reason)),
             Kept::Status(status) => Some(status),
             Kept::Nothing => None,
         };
         let partition = self.caller.gate().partition();
         observe::answered_locally(partition, given_up);
-        answer::too_many_requests(partition, given_up, refused, now, self.report())
+        let report = self.report();
+        Ok(answer::too_many_requests(
+            partition, given_up, refused, now, report,
+        ))
     }
 
     /// The inner service has failed, and its error is the end of the call.
-    pub(crate) fn fail<E>(&mut self, error: E) -> E {
+    pub(crate) fn fail(&mut self, error: E) -> E {
         self.caller.leave();
         self.body.release();
         error
@@ -305,6 +334,9 @@ where
     fn request(&mut self) -> Option<Request<M::Out>> {
         let body = self.body.attempt()?;
         self.attempts += 1;
+        if self.attempts == 1 && self.config.retries_failures {
+            self.caller.deposit(Instant::now());
+        }
         let mut request = Request::from_parts(self.head.clone(), self.map_body.map_body(body));
         if self.attempts > 1 {
             request.extensions_mut().insert(Attempt::new(self.attempts));
@@ -333,12 +365,7 @@ where
         } else {
             episode.refusals
         };
-        let time_left = |deadline: Instant| deadline.saturating_duration_since(heard_at);
-        let policy = Policy {
-            max_retries: self.max_retries,
-            ..self.config.policy
-        };
-        policy.decide(&retry::Refusal {
+        self.policy().decide(&retry::Refusal {
             signal,
             attempt: self.attempts,
             refusals,
@@ -349,8 +376,21 @@ where
             is_oversized: self.tokens.is_some_and(|tokens| {
                 episode.exceeds_declared || exceeds_limit(signal.limits(), tokens)
             }),
-            time_left: self.caller.deadline().map(time_left),
+            time_left: self.time_left(heard_at),
         })
+    }
+
+    /// The user's limits, as they are for this call.
+    fn policy(&self) -> Policy {
+        Policy {
+            max_retries: self.max_retries,
+            ..self.config.policy
+        }
+    }
+
+    fn time_left(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.caller.deadline();
+        deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
     /// Tells the partition what the whole refusal means for all; whether it is a pause. A request
@@ -376,12 +416,13 @@ where
         pause.is_some()
     }
 
-    /// The answer is no refusal, and goes to the caller as it is.
+    /// The answer is no refusal, and goes to the caller as it is; if it is a failure, for that reason.
     fn pass_on(
         &mut self,
         mut response: Response<ResponseBody<ResB>>,
         signal: &Signal,
         heard_at: Instant,
+        stopped: Option<StopReason>,
     ) -> Response<ResponseBody<ResB>> {
         if answered_by_us(&response) {
             self.caller.leave();
@@ -402,7 +443,11 @@ where
             }
         }
         self.body.release();
-        if self.attempts > 1 || !self.waited.is_zero() {
+        if let Some(reason) = stopped {
+            observe::gave_back_failure(self.caller.gate().partition(), self.attempts, reason);
+            let report = self.report().stopped(reason);
+            response.extensions_mut().insert(report);
+        } else if self.attempts > 1 || !self.waited.is_zero() {
             response.extensions_mut().insert(self.report());
         }
         response

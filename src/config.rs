@@ -5,7 +5,11 @@ use crate::{
     quota::Quota,
     retry::{Backoff, Policy},
 };
-use std::{fmt, time::Duration};
+use http::response::Parts;
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Which responses are failures to be retried, by their heads.
+pub(crate) type RetryIf = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 /// What the setters of the layer set; each says there what it means.
 #[derive(Clone)]
@@ -17,6 +21,9 @@ pub(crate) struct Config {
     pub(crate) max_partitions: usize,
     pub(crate) max_replay: usize,
     pub(crate) read_success_bodies: bool,
+    pub(crate) retry_if: Option<RetryIf>,
+    /// Whether any failures are retried, so that there has to be a budget for it.
+    pub(crate) retries_failures: bool,
     pub(crate) partition_by: Option<PartitionBy>,
     pub(crate) quotas: Vec<Quota>,
 }
@@ -36,6 +43,8 @@ impl Default for Config {
             max_partitions: 10_000,
             max_replay: 1024 * 1024,
             read_success_bodies: false,
+            retry_if: None,
+            retries_failures: false,
             partition_by: None,
             quotas: Vec::new(),
         }
@@ -52,6 +61,7 @@ impl fmt::Debug for Config {
             .field("max_partitions", &self.max_partitions)
             .field("max_replay", &self.max_replay)
             .field("read_success_bodies", &self.read_success_bodies)
+            .field("retries_failures", &self.retries_failures)
             .field("quotas", &self.quotas)
             .finish_non_exhaustive()
     }

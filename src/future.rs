@@ -3,8 +3,9 @@
 use crate::{
     BoxError,
     body::{MapBody, ReplayBody, ResponseBody},
-    call::{Call, Next},
+    call::{Call, Next, Then},
     limiter::Turn,
+    retry::{ClassifyError, RetryNone},
 };
 use http::{Request, Response};
 use http_body::Body;
@@ -34,20 +35,20 @@ pin_project! {
     ///
     /// Dropping it in any state is safe: its place in the queue passes on, what it reserved is
     /// given back, and nothing is sent later.
-    pub struct ResponseFuture<S, M, B, ResB>
+    pub struct ResponseFuture<S, M, B, ResB, R = RetryNone>
     where
         S: Service<Request<M::Out>>,
         M: MapBody<ReplayBody<B>>,
         ResB: Body,
     {
         #[pin]
-        kind: Kind<S, M, B, ResB>,
+        kind: Kind<S, M, B, ResB, R>,
     }
 }
 
 pin_project! {
     #[project = KindProj]
-    enum Kind<S, M, B, ResB>
+    enum Kind<S, M, B, ResB, R>
     where
         S: Service<Request<M::Out>>,
         M: MapBody<ReplayBody<B>>,
@@ -55,12 +56,12 @@ pin_project! {
     {
         // The layer is disabled.
         Passthrough { #[pin] future: S::Future },
-        Limited { #[pin] limited: Limited<S, M, B, ResB> },
+        Limited { #[pin] limited: Limited<S, M, B, ResB, R> },
     }
 }
 
 pin_project! {
-    struct Limited<S, M, B, ResB>
+    struct Limited<S, M, B, ResB, R>
     where
         S: Service<Request<M::Out>>,
         M: MapBody<ReplayBody<B>>,
@@ -68,7 +69,7 @@ pin_project! {
     {
         // `None` when the call is over.
         service: Option<S>,
-        call: Call<M, B, ResB>,
+        call: Call<M, R, B, ResB, S::Error>,
         #[pin]
         state: State<S::Future>,
     }
@@ -79,10 +80,10 @@ pin_project! {
     enum State<F> {
         // The attempt is under way: waits for its answer.
         Calling { #[pin] future: F },
-        // The attempt was refused: waits for what the refusal's body says.
+        // The attempt was refused, or has failed: waits for what the answer's body says.
         Reading,
-        // The partition is closed, or older calls wait: waits for the turn, and holds no service
-        // that is ready.
+        // The partition is closed, older calls wait, or a backoff is on: waits for the turn, and holds
+        // no service that is ready.
         Waiting { #[pin] timer: Option<Sleep> },
         // The turn has come: waits for the service to be ready.
         Readying { #[pin] timer: Option<Sleep> },
@@ -91,7 +92,7 @@ pin_project! {
     }
 }
 
-impl<S, M, B, ResB> ResponseFuture<S, M, B, ResB>
+impl<S, M, B, ResB, R> ResponseFuture<S, M, B, ResB, R>
 where
     S: Service<Request<M::Out>>,
     M: MapBody<ReplayBody<B>>,
@@ -105,7 +106,11 @@ where
     }
 
     /// With the first attempt under way.
-    pub(crate) fn calling(service: S, call: Call<M, B, ResB>, future: S::Future) -> Self {
+    pub(crate) fn calling(
+        service: S,
+        call: Call<M, R, B, ResB, S::Error>,
+        future: S::Future,
+    ) -> Self {
         Self {
             kind: Kind::Limited {
                 limited: Limited {
@@ -118,7 +123,7 @@ where
     }
 
     /// That has to wait for its turn.
-    pub(crate) fn waiting(service: S, call: Call<M, B, ResB>) -> Self {
+    pub(crate) fn waiting(service: S, call: Call<M, R, B, ResB, S::Error>) -> Self {
         Self {
             kind: Kind::Limited {
                 limited: Limited {
@@ -131,10 +136,11 @@ where
     }
 }
 
-impl<S, M, B, ResB> Future for ResponseFuture<S, M, B, ResB>
+impl<S, M, B, ResB, R> Future for ResponseFuture<S, M, B, ResB, R>
 where
     S: Service<Request<M::Out>, Response = Response<ResB>> + Clone,
     M: MapBody<ReplayBody<B>>,
+    R: ClassifyError<S::Error>,
     B: Body,
     B::Error: Into<BoxError>,
     ResB: Body,
@@ -151,10 +157,11 @@ where
     }
 }
 
-impl<S, M, B, ResB> Future for Limited<S, M, B, ResB>
+impl<S, M, B, ResB, R> Future for Limited<S, M, B, ResB, R>
 where
     S: Service<Request<M::Out>, Response = Response<ResB>> + Clone,
     M: MapBody<ReplayBody<B>>,
+    R: ClassifyError<S::Error>,
     B: Body,
     B::Error: Into<BoxError>,
     ResB: Body,
@@ -166,8 +173,9 @@ where
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { future } => match this.call.hear(ready!(future.poll(cx))) {
-                    Some(answer) => Break(answer),
-                    None => Continue(State::Reading),
+                    Break(answer) => Break(answer),
+                    Continue(Then::Read) => Continue(State::Reading),
+                    Continue(Then::Wait) => Continue(State::Waiting { timer: None }),
                 },
                 StateProj::Reading => {
                     ready!(this.call.poll_refusal(cx));
@@ -178,7 +186,7 @@ where
                 }
                 StateProj::Waiting { timer } => match ready!(this.call.poll_turn(cx, timer)) {
                     Turn::Admitted => Continue(State::Readying { timer: None }),
-                    Turn::GivenUp(given_up) => Break(Ok(this.call.give_up(&given_up))),
+                    Turn::GivenUp(given_up) => Break(this.call.give_up(&given_up)),
                 },
                 StateProj::Readying { timer } => {
                     let service = this.service.as_mut().expect(UNFINISHED);
@@ -209,14 +217,15 @@ where
 type Step<F, ResB, E> = ControlFlow<Result<Response<ResponseBody<ResB>>, E>, State<F>>;
 
 /// Takes the step that the call has chosen for a service that is ready, or will not be.
-fn take<S, M, B, ResB>(
+fn take<S, M, R, B, ResB>(
     next: Next<M::Out, S::Error>,
     service: &mut S,
-    call: &mut Call<M, B, ResB>,
+    call: &mut Call<M, R, B, ResB, S::Error>,
 ) -> Step<S::Future, ResB, S::Error>
 where
     S: Service<Request<M::Out>> + Clone,
     M: MapBody<ReplayBody<B>>,
+    R: ClassifyError<S::Error>,
     B: Body,
     B::Error: Into<BoxError>,
     ResB: Body,
@@ -232,12 +241,12 @@ where
             *service = unready;
             Continue(State::Waiting { timer: None })
         }
-        Next::GiveUp(given_up) => Break(Ok(call.give_up(&given_up))),
+        Next::GiveUp(given_up) => Break(call.give_up(&given_up)),
         Next::Fail(error) => Break(Err(call.fail(error))),
     }
 }
 
-impl<S, M, B, ResB> fmt::Debug for ResponseFuture<S, M, B, ResB>
+impl<S, M, B, ResB, R> fmt::Debug for ResponseFuture<S, M, B, ResB, R>
 where
     S: Service<Request<M::Out>>,
     M: MapBody<ReplayBody<B>>,

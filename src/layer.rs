@@ -8,9 +8,10 @@ use crate::{
     limits::Limits,
     partition::{Partition, Request},
     quota::Quota,
-    retry::Backoff,
+    retry::{Backoff, RetryFn, RetryNone},
     service::RateLimitRetry,
 };
+use http::response::Parts;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::Layer;
 
@@ -42,10 +43,11 @@ use tower_layer::Layer;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct RateLimitRetryLayer<M = Identity> {
+pub struct RateLimitRetryLayer<M = Identity, R = RetryNone> {
     config: Arc<Config>,
     limiter: Arc<Limiter>,
     map_body: M,
+    retry_error: R,
 }
 
 impl RateLimitRetryLayer {
@@ -55,6 +57,7 @@ impl RateLimitRetryLayer {
             config: Arc::new(Config::default()),
             limiter: Arc::default(),
             map_body: Identity,
+            retry_error: RetryNone,
         }
     }
 }
@@ -65,7 +68,7 @@ impl Default for RateLimitRetryLayer {
     }
 }
 
-impl<M> RateLimitRetryLayer<M> {
+impl<M, R> RateLimitRetryLayer<M, R> {
     /// Whether the layer does anything at all; `false` keeps the types and passes everything
     /// through.
     ///
@@ -74,7 +77,8 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.enabled = enabled)
     }
 
-    /// How often a refused request is sent again at the most. Zero: a refusal is given back, and
+    /// How often a refused request is sent again at the most; what [`retry_if`](Self::retry_if) and
+    /// [`retry_error`](Self::retry_error) add counts as well. Zero: a refusal is given back, and
     /// still holds back all others of its quota.
     ///
     /// Default: 20. With one queue in front of the server a second refusal of the same request is
@@ -160,6 +164,82 @@ impl<M> RateLimitRetryLayer<M> {
         self.with(|config| config.read_success_bodies = read)
     }
 
+    /// Which responses that are no refusals are retried as well, by their heads: such as a 502 of a
+    /// gateway. Refusals keep their own rules. The last use counts.
+    ///
+    /// Such a response is a *failure*. It does not say that nothing was done, nor when to come back,
+    /// and it concerns its call alone:
+    ///
+    /// - Only idempotent methods ([RFC 9110, section 9.2.2][idempotent]) and requests with an
+    ///   `Idempotency-Key` are sent again, and only if their body can be.
+    /// - The call waits for a [`backoff`](Self::backoff) that grows with its own failures, and for a
+    ///   `Retry-After` if that is longer; nobody else is held back. Then it has its old place in the
+    ///   queue. While it waits it holds nothing: the response is read like a refusal, up to 64 KiB and
+    ///   250 ms, and its rest is dropped.
+    /// - [`max_retries`](Self::max_retries), [`max_delay`](Self::max_delay) and
+    ///   [`deadline`](Self::deadline) count refusals and failures together.
+    /// - What a broken server has to bear is bounded by a budget of each partition: a fifth of the
+    ///   first attempts in the last ten seconds or so, and ten per second besides, of which a hundred
+    ///   are saved up; the numbers of `tower::retry::budget` and of Finagle.
+    ///
+    /// A failure that is not retried comes back untouched, and with a
+    /// [`RetryReport`](crate::RetryReport) that says why.
+    ///
+    /// Default: none.
+    ///
+    /// ```
+    /// use tower_rate_limit_retry::RateLimitRetryLayer;
+    ///
+    /// let layer = RateLimitRetryLayer::new()
+    ///     .retry_if(|head| matches!(head.status.as_u16(), 502..=504));
+    /// # let _ = layer;
+    /// ```
+    ///
+    /// [idempotent]: https://www.rfc-editor.org/rfc/rfc9110.html#section-9.2.2
+    pub fn retry_if(self, f: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|config| {
+            config.retry_if = Some(Arc::new(f));
+            config.retries_failures = true;
+        })
+    }
+
+    /// Which errors of the inner service are retried: such as a connection that could not be made.
+    /// The rules are those of [`retry_if`](Self::retry_if), and the budget is the same. The last use
+    /// counts.
+    ///
+    /// The function takes a reference to the error type of the inner service, which a closure has to
+    /// name. An error that is not retried, or not any more, is given back as it is; and so is one
+    /// after which the call could not be sent again in the time it has. One of
+    /// [`poll_ready`](tower_service::Service::poll_ready) is never retried: a service that has failed
+    /// so is not to be used again.
+    ///
+    /// Default: none.
+    ///
+    /// ```
+    /// use http_body_util::Full;
+    /// use hyper_util::{client::legacy::{Client, Error}, rt::TokioExecutor};
+    /// use tower::ServiceBuilder;
+    /// use tower_rate_limit_retry::RateLimitRetryLayer;
+    ///
+    /// let client = ServiceBuilder::new()
+    ///     .layer(RateLimitRetryLayer::new().retry_error(|error: &Error| error.is_connect()))
+    ///     .service(Client::builder(TokioExecutor::new()).build_http());
+    /// # async fn example<S>(client: S) where S: tower::Service<http::Request<Full<bytes::Bytes>>> {}
+    /// # let _ = example(client);
+    /// ```
+    pub fn retry_error<F, E>(self, f: F) -> RateLimitRetryLayer<M, RetryFn<F>>
+    where
+        F: Fn(&E) -> bool,
+    {
+        let layer = self.with(|config| config.retries_failures = true);
+        RateLimitRetryLayer {
+            config: layer.config,
+            limiter: layer.limiter,
+            map_body: layer.map_body,
+            retry_error: RetryFn::new(f),
+        }
+    }
+
     /// A limit that the server is known to have: it is kept from the first request on. Each use adds
     /// one, each partition has an account of its own of each, and the strictest holds.
     ///
@@ -196,11 +276,12 @@ impl<M> RateLimitRetryLayer<M> {
     ///     .map_body(|body: ReplayBody<Full<bytes::Bytes>>| UnsyncBoxBody::<bytes::Bytes, BoxError>::new(body));
     /// # let _ = layer;
     /// ```
-    pub fn map_body<F>(self, f: F) -> RateLimitRetryLayer<MapFn<F>> {
+    pub fn map_body<F>(self, f: F) -> RateLimitRetryLayer<MapFn<F>, R> {
         RateLimitRetryLayer {
             config: self.config,
             limiter: self.limiter,
             map_body: MapFn::new(f),
+            retry_error: self.retry_error,
         }
     }
 
@@ -210,8 +291,8 @@ impl<M> RateLimitRetryLayer<M> {
     }
 }
 
-impl<S, M: Clone> Layer<S> for RateLimitRetryLayer<M> {
-    type Service = RateLimitRetry<S, M>;
+impl<S, M: Clone, R: Clone> Layer<S> for RateLimitRetryLayer<M, R> {
+    type Service = RateLimitRetry<S, M, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
         RateLimitRetry::new(
@@ -219,11 +300,12 @@ impl<S, M: Clone> Layer<S> for RateLimitRetryLayer<M> {
             Arc::clone(&self.config),
             Arc::clone(&self.limiter),
             self.map_body.clone(),
+            self.retry_error.clone(),
         )
     }
 }
 
-impl<M> fmt::Debug for RateLimitRetryLayer<M> {
+impl<M, R> fmt::Debug for RateLimitRetryLayer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitRetryLayer")
             .field("config", &self.config)

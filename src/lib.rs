@@ -47,6 +47,10 @@
 //! row lets another one find out whether the server has opened again: a request that no server would
 //! take does not block those behind it.)
 //!
+//! What [`retry_if`](RateLimitRetryLayer::retry_if) and
+//! [`retry_error`](RateLimitRetryLayer::retry_error) name as failures concerns their call alone: it
+//! backs off by itself, within a budget of retries, and then has its old place.
+//!
 //! A turn comes when nobody older waits and the partition is open:
 //!
 //! - A refusal closes the partition for as long as the server asks; without a hint, for a backoff
@@ -123,6 +127,7 @@ pub use options::RequestOptions;
 pub use partition::Partition;
 pub use quota::Quota;
 pub use report::{Attempt, RetryReport, StopReason};
+pub use retry::{ClassifyError, RetryFn, RetryNone};
 pub use service::RateLimitRetry;
 
 #[doc = include_str!("hosts.md")]

@@ -13,7 +13,7 @@ pub(crate) fn paused(partition: &Partition, status: StatusCode, delay: Duration)
     info!(%partition, http.response.status_code = status.as_u16(), delay_s = delay.as_secs_f64(), "paused");
 }
 
-/// A refused request goes back into the queue.
+/// A request that was refused or has failed goes back into the queue.
 pub(crate) fn retry_scheduled(partition: &Partition, attempt: u32, delay: Duration) {
     debug!(%partition, http.request.resend_count = attempt, delay_s = delay.as_secs_f64(), "retry scheduled");
 }
@@ -26,6 +26,11 @@ pub(crate) fn queued(partition: &Partition, delay: Duration) {
 /// A refusal is given back.
 pub(crate) fn gave_back(partition: &Partition, attempts: u32, reason: StopReason) {
     debug!(%partition, http.request.resend_count = attempts.saturating_sub(1), %reason, "refusal given back");
+}
+
+/// A failure that was to be retried is given back all the same.
+pub(crate) fn gave_back_failure(partition: &Partition, attempts: u32, reason: StopReason) {
+    debug!(%partition, http.request.resend_count = attempts.saturating_sub(1), %reason, "failure given back");
 }
 
 /// A call that could not be sent is answered locally.

@@ -40,7 +40,8 @@ impl RequestOptions {
         }
     }
 
-    /// How many times the request is sent again at the most; zero: a refusal is given back.
+    /// How many times the request is sent again at the most, after refusals and failures; zero: they
+    /// are given back.
     ///
     /// The default is what the layer has.
     pub fn max_retries(self, max_retries: u32) -> Self {

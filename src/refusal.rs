@@ -1,4 +1,5 @@
-//! A refusal: read for what it says, and kept in case it has to be given back.
+//! A refusal, or a failure that is to be retried: read for what it says, and kept in case it has to be
+//! given back.
 
 use crate::{
     body::{self, RefusalBody, ResponseBody},
@@ -45,17 +46,20 @@ pub(crate) struct Refusal<B: Body> {
     head: Parts,
     body: RefusalBody<B>,
     pub(crate) heard: Moment,
+    /// Whether it is to be retried even if it proves to be no refusal.
+    pub(crate) is_failure: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Body> Refusal<B> {
-    pub(crate) fn new(response: Response<B>, heard: Moment) -> Self {
+    pub(crate) fn new(response: Response<B>, heard: Moment, is_failure: bool) -> Self {
         let (head, body) = response.into_parts();
         let body = RefusalBody::new(body, MAX_BYTES);
         Self {
             head,
             body,
             heard,
+            is_failure,
             timer: None,
         }
     }
@@ -88,18 +92,20 @@ impl<B: Body> Refusal<B> {
     }
 }
 
-/// What is left of the last refusal while a call waits to be sent again: nothing that would hold a
+/// What is left of the last answer while a call waits to be sent again: nothing that would hold a
 /// connection.
-pub(crate) enum Kept {
+pub(crate) enum Kept<E> {
     /// There was none.
     Nothing,
     /// All of it.
     Whole(Box<Response<body::Refusal>>),
     /// Its status; its body was not read to the end.
     Status(StatusCode),
+    /// The inner service has failed. Boxed, for few calls fail, and all have the room for it.
+    Error(Box<E>),
 }
 
-impl Kept {
+impl<E> Kept<E> {
     pub(crate) fn of<B: Body>(refusal: Refusal<B>) -> Self {
         let head = refusal.head;
         match refusal.body.kept() {

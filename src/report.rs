@@ -70,7 +70,8 @@ impl RetryReport {
         self.waited
     }
 
-    /// Why the refusal that this response is was not retried. `None` if the response is no refusal.
+    /// Why the refusal that this response is was not retried, or the failure that
+    /// [`retry_if`](crate::RateLimitRetryLayer::retry_if) has named. `None` if it is neither.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.stop_reason
     }
@@ -82,7 +83,7 @@ impl RetryReport {
     }
 }
 
-/// Why a refusal was given back instead of being retried.
+/// Why a refusal or a failure was given back instead of being retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StopReason {
@@ -97,9 +98,11 @@ pub enum StopReason {
     Deadline,
     /// The body of the request cannot be sent again: it was larger than what is kept, or failed.
     BodyNotReplayable,
-    /// The refusal does not say that nothing was done, and the request does not say that doing it
+    /// The answer does not say that nothing was done, and the request does not say that doing it
     /// twice is harmless.
     NotIdempotent,
+    /// As many failures as may were retried in the last seconds: the server seems to be broken.
+    RetryBudget,
     /// Too many calls were waiting already.
     MaxWaiting,
 }
@@ -114,6 +117,7 @@ impl StopReason {
             Self::Deadline => "deadline",
             Self::BodyNotReplayable => "body-not-replayable",
             Self::NotIdempotent => "not-idempotent",
+            Self::RetryBudget => "retry-budget",
             Self::MaxWaiting => "max-waiting",
         }
     }

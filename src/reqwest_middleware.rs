@@ -1,11 +1,12 @@
 //! The host `reqwest-middleware`: the layer, or a stack of layers, as a middleware.
 
 use crate::{
-    body::BoxError,
+    body::{BoxError, Identity},
     layer::RateLimitRetryLayer,
     options::RequestOptions,
     report::Attempt,
     reqwest::{ReqwestClient, into_http, into_reqwest},
+    retry::ClassifyError,
 };
 use async_trait::async_trait;
 use http::Extensions;
@@ -108,7 +109,10 @@ where
 /// `ClientBuilder::with(RateLimitRetryLayer::new())`: see [`TowerMiddleware`]. Needs the Cargo
 /// feature `reqwest-middleware`.
 #[async_trait]
-impl Middleware for RateLimitRetryLayer {
+impl<R> Middleware for RateLimitRetryLayer<Identity, R>
+where
+    R: ClassifyError<Error> + Clone + Send + Sync + 'static,
+{
     async fn handle(
         &self,
         request: reqwest::Request,

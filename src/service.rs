@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     future::ResponseFuture,
     limiter::Limiter,
+    retry::{ClassifyError, RetryNone},
 };
 use http::{Request, Response};
 use http_body::Body;
@@ -22,20 +23,28 @@ use tower_service::Service;
 /// Its readiness is that of the inner service, so back-pressure reaches the caller. The inner
 /// service is given `http::Request<ReplayBody<B>>`, or what `map_body` makes of it.
 #[derive(Clone)]
-pub struct RateLimitRetry<S, M = Identity> {
+pub struct RateLimitRetry<S, M = Identity, R = RetryNone> {
     inner: S,
     config: Arc<Config>,
     limiter: Arc<Limiter>,
     map_body: M,
+    retry_error: R,
 }
 
-impl<S, M> RateLimitRetry<S, M> {
-    pub(crate) fn new(inner: S, config: Arc<Config>, limiter: Arc<Limiter>, map_body: M) -> Self {
+impl<S, M, R> RateLimitRetry<S, M, R> {
+    pub(crate) fn new(
+        inner: S,
+        config: Arc<Config>,
+        limiter: Arc<Limiter>,
+        map_body: M,
+        retry_error: R,
+    ) -> Self {
         Self {
             inner,
             config,
             limiter,
             map_body,
+            retry_error,
         }
     }
 
@@ -55,17 +64,18 @@ impl<S, M> RateLimitRetry<S, M> {
     }
 }
 
-impl<S, M, B, ResB> Service<Request<B>> for RateLimitRetry<S, M>
+impl<S, M, R, B, ResB> Service<Request<B>> for RateLimitRetry<S, M, R>
 where
     S: Service<Request<M::Out>, Response = Response<ResB>> + Clone,
     M: MapBody<ReplayBody<B>> + Clone,
+    R: ClassifyError<S::Error> + Clone,
     B: Body,
     B::Error: Into<BoxError>,
     ResB: Body,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, M, B, ResB>;
+    type Future = ResponseFuture<S, M, B, ResB, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -83,7 +93,8 @@ where
             let future = service.call(request);
             return ResponseFuture::passthrough(future);
         }
-        let mut call = Call::new(request, &self.config, &self.limiter, self.map_body.clone());
+        let (map_body, retry_error) = (self.map_body.clone(), self.retry_error.clone());
+        let mut call = Call::new(request, &self.config, &self.limiter, map_body, retry_error);
         if let Some(first) = call.send_at_once() {
             let future = service.call(first);
             return ResponseFuture::calling(service, call, future);
@@ -95,7 +106,7 @@ where
     }
 }
 
-impl<S: fmt::Debug, M> fmt::Debug for RateLimitRetry<S, M> {
+impl<S: fmt::Debug, M, R> fmt::Debug for RateLimitRetry<S, M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitRetry")
             .field("inner", &self.inner)

@@ -276,6 +276,26 @@ impl Caller {
         })
     }
 
+    /// A request is sent for the first time, of which failures may be retried.
+    pub(crate) fn deposit(&self, now: Instant) {
+        self.gate.with(|state, _| state.budget.deposit(now));
+    }
+
+    /// Whether the budget of this partition would suffice for a retry.
+    pub(crate) fn can_withdraw(&self, now: Instant) -> bool {
+        self.gate.with(|state, _| state.budget.is_sufficient(now))
+    }
+
+    /// Takes a retry out of the budget of this partition; `false` if it does not suffice.
+    pub(crate) fn withdraw(&self, now: Instant) -> bool {
+        self.gate.with(|state, _| state.budget.withdraw(now))
+    }
+
+    /// From 0.0 to 1.0.
+    pub(crate) fn random_ratio(&self) -> f64 {
+        self.gate.with(|state, _| state.rng.f64())
+    }
+
     /// Back in line at the old place; or beside it until `resting`, if the server told this call
     /// alone to wait.
     pub(crate) fn queue_again(&mut self, now: Instant, cost: Cost, resting: Option<Instant>) {

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     quota::{Admit, Cost, Model, Quota, Sent, after},
     report::StopReason,
+    retry::Budget,
 };
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ const MAX_WAIT: u32 = 300;
 pub(super) struct State {
     pub(super) quota: Model,
     pub(super) queue: Queue,
+    /// Of the retries that no refusal has asked for.
+    pub(super) budget: Budget,
     pub(super) rng: fastrand::Rng,
     /// When the partition was first seen; times of arrival count from here.
     began: Instant,
@@ -54,6 +57,7 @@ impl State {
         Self {
             quota: Model::new(quotas),
             queue: Queue::default(),
+            budget: Budget::default(),
             rng: fastrand::Rng::new(),
             began: Instant::now(),
             last_number: 0,

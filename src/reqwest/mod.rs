@@ -17,10 +17,10 @@ pub use self::{
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use convert::{into_http, into_reqwest};
 
-use crate::{layer::RateLimitRetryLayer, service::RateLimitRetry};
+use crate::{body::Identity, layer::RateLimitRetryLayer, service::RateLimitRetry};
 use tower_layer::Layer;
 
-impl RateLimitRetryLayer {
+impl<R: Clone> RateLimitRetryLayer<Identity, R> {
     /// Wraps a client of `reqwest`; what comes out is used like one.
     ///
     /// The client can be a `reqwest::Client`, a `reqwest_middleware::ClientWithMiddleware`, or any
@@ -42,7 +42,10 @@ impl RateLimitRetryLayer {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn reqwest<C>(&self, client: C) -> ReqwestClient<RateLimitRetry<ReqwestService<C>>> {
+    pub fn reqwest<C>(
+        &self,
+        client: C,
+    ) -> ReqwestClient<RateLimitRetry<ReqwestService<C>, Identity, R>> {
         ReqwestClient::new(self.layer(ReqwestService::new(client)))
     }
 }

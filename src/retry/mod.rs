@@ -1,9 +1,15 @@
-//! Whether a refused request is sent again, and after which delay: a pure rule that sees every
-//! refusal.
+//! Whether a request that was refused or has failed is sent again, and after which delay: pure rules
+//! that see every refusal and every failure.
 
 mod backoff;
+mod budget;
+mod classify;
+mod failure;
 
 pub(crate) use backoff::Backoff;
+pub(crate) use budget::Budget;
+pub use classify::{ClassifyError, RetryFn, RetryNone};
+pub(crate) use failure::{Failure, is_idempotent};
 
 use crate::{report::StopReason, signal::Signal};
 use http::{HeaderMap, Method, StatusCode};
@@ -45,6 +51,17 @@ pub(crate) struct Refusal<'a> {
     pub(crate) time_left: Option<Duration>,
 }
 
+/// What the user's limits say of another attempt.
+#[derive(Debug)]
+struct Another {
+    delay: Duration,
+    /// The number of the one before it.
+    attempt: u32,
+    can_replay: bool,
+    is_repeatable: bool,
+    time_left: Option<Duration>,
+}
+
 /// The limits that the user set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
@@ -53,7 +70,7 @@ pub(crate) struct Policy {
     pub(crate) backoff: Backoff,
 }
 
-/// What to do with a refusal.
+/// What to do with a refusal or a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Give it back. The partition is held back for `delay` all the same, unless the refusal
@@ -62,9 +79,19 @@ pub(crate) enum Decision {
         reason: StopReason,
         delay: Option<Duration>,
     },
-    /// Send the request again after `delay`; before that nothing else goes either, unless the
-    /// refusal concerns this request alone.
+    /// Send the request again after `delay`; before that nothing else goes either, unless it
+    /// concerns this request alone.
     Retry { delay: Duration },
+}
+
+impl Decision {
+    /// Why there is to be no other attempt, if so.
+    pub(crate) fn stop_reason(self) -> Option<StopReason> {
+        match self {
+            Self::Return { reason, .. } => Some(reason),
+            Self::Retry { .. } => None,
+        }
+    }
 }
 
 impl Policy {
@@ -77,22 +104,37 @@ impl Policy {
             };
         }
         let delay = self.delay(refusal);
-        let reason = if refusal.attempt > self.max_retries {
-            StopReason::MaxRetries
-        } else if !refusal.can_replay {
-            StopReason::BodyNotReplayable
-        } else if !refusal.is_repeatable {
-            StopReason::NotIdempotent
-        } else if delay > self.max_delay {
-            StopReason::MaxDelay
-        } else if refusal.time_left.is_some_and(|left| delay >= left) {
-            StopReason::Deadline
-        } else {
-            return Decision::Retry { delay };
+        let another = Another {
+            delay,
+            attempt: refusal.attempt,
+            can_replay: refusal.can_replay,
+            is_repeatable: refusal.is_repeatable,
+            time_left: refusal.time_left,
         };
-        Decision::Return {
-            reason,
-            delay: Some(delay),
+        match self.forbids(&another) {
+            Some(reason) => Decision::Return {
+                reason,
+                delay: Some(delay),
+            },
+            None => Decision::Retry { delay },
+        }
+    }
+
+    /// Why there is to be no other attempt, if so.
+    fn forbids(&self, another: &Another) -> Option<StopReason> {
+        let is_too_late = |left| another.delay >= left;
+        if another.attempt > self.max_retries {
+            Some(StopReason::MaxRetries)
+        } else if !another.can_replay {
+            Some(StopReason::BodyNotReplayable)
+        } else if !another.is_repeatable {
+            Some(StopReason::NotIdempotent)
+        } else if another.delay > self.max_delay {
+            Some(StopReason::MaxDelay)
+        } else if another.time_left.is_some_and(is_too_late) {
+            Some(StopReason::Deadline)
+        } else {
+            None
         }
     }
 
@@ -133,7 +175,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// another name.
 pub(crate) fn is_repeatable(status: StatusCode, method: &Method, headers: &HeaderMap) -> bool {
     let says_not_done = !status.is_server_error() || status.as_u16() == 529;
-    says_not_done || method.is_idempotent() || headers.contains_key("idempotency-key")
+    says_not_done || is_idempotent(method, headers)
 }
 
 #[cfg(test)]
