@@ -67,7 +67,7 @@ impl Bucket {
         // Who counts at the receipt of a request tells what was left when the answered one came;
         // since then its age has flowed in.
         let age = now.saturating_duration_since(sent_at);
-        let uncounted = bucket.interval.longest(uncounted.count(bucket.unit));
+        let uncounted = bucket.charge(uncounted);
         bucket.full_at = after(full_at, uncounted.saturating_sub(age));
         Some(bucket)
     }
@@ -148,10 +148,12 @@ impl Bucket {
         self.announced[0] = self.announced[0].max(full_at);
         self.earliest = after(sent_at, level.reset);
         let latest = self.announced[0].max(self.announced[1]).max(now);
-        let latest = after(latest, self.interval.longest(uncounted.count(self.unit)));
+        let latest = after(latest, self.charge(uncounted));
         self.full_at = self.full_at.min(latest).max(self.earliest);
     }
 
+    /// By how much later the bucket is full for it. No bucket gives more than it holds: of a burst
+    /// that is larger, the rest is refused.
     fn charge(&self, cost: Cost) -> Duration {
         self.interval.longest(cost.count(self.unit).min(self.limit))
     }
@@ -196,6 +198,19 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_is_under_way_takes_no_more_than_the_whole_bucket() {
+        let now = Instant::now();
+        let uncounted = Cost {
+            requests: 5_000,
+            tokens: 0,
+        };
+        let mut bucket = Bucket::new(now, now, uncounted, &requests(0)).unwrap();
+        assert_wait(&bucket, now, 0, 0, seconds(61));
+        bucket.announced(now, now, uncounted, &requests(0));
+        assert_wait(&bucket, now, 0, 0, seconds(61));
     }
 
     /// How long until the bucket opens: never earlier than it should, and hardly later.
