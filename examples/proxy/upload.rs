@@ -1,0 +1,96 @@
+//! The body of a request on its way through.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+/// What was read of a body, and the rest of it as it comes.
+pub(super) struct Upload<B> {
+    read: Bytes,
+    /// Read as well, because it came after the data.
+    last: Option<Frame<Bytes>>,
+    rest: Option<B>,
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
+    /// Passes the body on as it comes.
+    pub(super) fn stream(body: B) -> Self {
+        Self {
+            read: Bytes::new(),
+            last: None,
+            rest: Some(body),
+        }
+    }
+
+    /// Reads the whole body, or a little more than `cap` bytes if it is larger.
+    ///
+    /// # Errors
+    ///
+    /// Those of the body.
+    pub(super) async fn read_up_to(cap: usize, mut body: B) -> Result<Self, B::Error> {
+        if body.size_hint().lower() > cap as u64 {
+            return Ok(Self::stream(body));
+        }
+        let (mut read, mut last) = (BytesMut::new(), None);
+        while read.len() <= cap && last.is_none() {
+            match body.frame().await.transpose()?.map(Frame::into_data) {
+                Some(Ok(data)) => read.extend_from_slice(&data),
+                Some(Err(frame)) => last = Some(frame),
+                None => break,
+            }
+        }
+        let is_whole = read.len() <= cap;
+        Ok(Self {
+            read: read.freeze(),
+            last,
+            rest: (!is_whole).then_some(body),
+        })
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.read)))));
+        }
+        if let Some(last) = self.last.take() {
+            return Poll::Ready(Some(Ok(last)));
+        }
+        match &mut self.rest {
+            Some(rest) => Pin::new(rest).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let rest_is_at_its_end = self.rest.as_ref().is_none_or(Body::is_end_stream);
+        self.read.is_empty() && self.last.is_none() && rest_is_at_its_end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.last.is_some() {
+            // An exact size would have HTTP/1.1 send no trailers.
+            return SizeHint::new();
+        }
+        let rest = self
+            .rest
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Body::size_hint);
+        let read = self.read.len() as u64;
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(read));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(read)) {
+            whole.set_upper(upper);
+        }
+        whole
+    }
+}
