@@ -17,7 +17,7 @@ mod problem;
 mod serve;
 mod signals;
 mod upload;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::env;
 use std::ffi::OsString;
