@@ -6,7 +6,11 @@
 mod proxy;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame};
 use http_body_util::{
@@ -179,19 +183,48 @@ async fn models_do_not_hold_each_other_back() {
     });
     let upstream = upstream.await;
     let proxy = Proxy::before(&upstream.url()).await;
-    let address = proxy.address;
-    let waiting = tokio::spawn(ask(address, false, chat("gpt-4o", "Hello")));
-    proxy.log.wait_for("paused").await;
-    // Its body comes in pieces, after its head.
-    let pieces = [r#"{"model":"#, r#""gpt-4o-mini"}"#];
-    let frames = stream::iter(pieces).then(async |piece| {
+    // Its model comes in pieces, after its head, and is known all the same.
+    let frames = stream::iter([r#"{"model":"#, r#""gpt-"#, r#"4o"}"#]).then(async |piece| {
         tokio::task::yield_now().await;
         Ok::<_, Infallible>(Frame::data(Bytes::from(piece)))
     });
-    let frames = Box::pin(frames);
-    let other = chat("", "").map(|_| StreamBody::new(frames));
-    assert_eq!(proxy.ask(false, other).await.status(), 200);
+    let request = chat("", "").map(|_| StreamBody::new(Box::pin(frames)));
+    let waiting = tokio::spawn(proxy.ask(false, request));
+    proxy.log.wait_for("paused").await;
+    assert!(
+        proxy.log.text().contains(" gpt-4o "),
+        "{}",
+        proxy.log.text()
+    );
+    let other = proxy.ask(false, chat("gpt-4o-mini", "Hello")).await;
+    assert_eq!(other.status(), 200);
     waiting.abort();
+}
+
+#[tokio::test]
+async fn a_head_has_the_length_of_what_it_is_the_head_of() {
+    let upstream = Recorder::start(|_| answer(200, "whole")).await;
+    let proxy = Proxy::before(&upstream.url()).await;
+    let text = "HEAD / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+    let answer = proxy.write(text).await;
+    assert!(answer.contains("\r\ncontent-length: 5\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(upstream.seen()[0].method(), "HEAD");
+}
+
+#[tokio::test]
+async fn cookies_that_came_one_by_one_go_on_as_one_field() {
+    let upstream = Recorder::start(|_| answer(200, "")).await;
+    let proxy = Proxy::before(&upstream.url()).await;
+    let mut request = chat("gpt-4o", "Hello");
+    for cookie in ["a=1", "b=2; c=3"] {
+        let cookie = HeaderValue::from_static(cookie);
+        request.headers_mut().append(header::COOKIE, cookie);
+    }
+    assert_eq!(proxy.ask(true, request).await.status(), 200);
+    let seen = upstream.seen();
+    let cookies: Vec<_> = seen[0].headers().get_all(header::COOKIE).iter().collect();
+    assert_eq!(cookies, ["a=1; b=2; c=3"]);
 }
 
 #[tokio::test]
@@ -554,11 +587,13 @@ async fn the_end_does_not_wait_for_ever() {
         let request = chat("gpt-4o", "Hello");
         let _response = client(false).request(proxy.to(request)).await.unwrap();
         let connections = proxy.stop().await;
-        let finished = if told_again {
-            proxy::finish(connections, FOR_EVER, ready(())).await
+        let (grace, told): (_, BoxFuture<'_, ()>) = if told_again {
+            (Duration::MAX, ready(()).boxed())
         } else {
-            proxy::finish(connections, Duration::ZERO, pending()).await
+            (Duration::ZERO, pending().boxed())
         };
+        let finished = timeout(FOR_EVER, proxy::finish(connections, grace, told)).await;
+        let finished = finished.expect("the end waits for what is under way");
         assert!(!finished);
     }
 }
@@ -790,7 +825,8 @@ mod process {
         for (signal, again) in [("TERM", false), ("INT", false), ("TERM", true)] {
             let mut upstream = Streamer::start().await;
             let url = upstream.server.url();
-            let mut child = start(&format!("--upstream {url} --listen 127.0.0.1:0"));
+            let args = format!("--upstream {url} --listen 127.0.0.1:0 --grace 3600");
+            let mut child = start(&args);
             let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
             let first = log.next_line().await.unwrap().unwrap();
             let address = first.split("http://").nth(1).unwrap();
@@ -799,18 +835,24 @@ mod process {
             let response = client(false).request(request).await.unwrap();
             let events = upstream.answering().await;
             kill(&child, signal).await;
-            let second = log.next_line().await.unwrap().unwrap();
+            let second = timeout(FOR_EVER, log.next_line()).await;
+            let second = second.expect("the signal has no effect").unwrap().unwrap();
             assert!(second.contains("finishing what is under way"), "{second}");
             if again {
                 kill(&child, signal).await;
-                assert_eq!(child.wait().await.unwrap().code(), Some(1));
+                assert_eq!(code_of(&mut child).await, Some(1));
                 drop(events);
             } else {
                 drop(events);
                 response.into_body().collect().await.unwrap();
-                assert_eq!(child.wait().await.unwrap().code(), Some(0));
+                assert_eq!(code_of(&mut child).await, Some(0));
             }
         }
+    }
+
+    async fn code_of(child: &mut Child) -> Option<i32> {
+        let end = timeout(FOR_EVER, child.wait()).await;
+        end.expect("the process goes on").unwrap().code()
     }
 
     async fn kill(child: &Child, signal: &str) {

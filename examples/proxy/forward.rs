@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::iter;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -90,6 +91,7 @@ impl Forward {
         head::remove_hop_by_hop(&mut headers);
         // The client writes the one of the URI.
         headers.remove(header::HOST);
+        head::join_cookies(&mut headers);
         head::append_via(&mut headers, incoming.version, &self.pseudonym);
 
         // Its model says which limit it counts against, and must be known before it is sent.
@@ -112,6 +114,8 @@ fn http_client() -> HttpClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // The operating system's own would be minutes.
+    tcp.set_connect_timeout(Some(Duration::from_secs(10)));
     let connector = HttpsConnectorBuilder::new()
         .with_webpki_roots()
         .https_or_http()

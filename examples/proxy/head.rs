@@ -48,6 +48,16 @@ pub(super) fn has_passed(headers: &HeaderMap, pseudonym: &str) -> bool {
     passed.any(|via| via.to_str().is_ok_and(|via| via.contains(pseudonym)))
 }
 
+/// Makes one field of several, as HTTP/1.1 needs it: RFC 9113, section 8.2.3.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let cookies: Vec<&[u8]> = cookies.map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1 {
+        let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
+        headers.insert(header::COOKIE, joined.expect("made of valid values"));
+    }
+}
+
 /// Whether the body is, or may be, JSON: RFC 6839, section 3.1, has the suffix.
 pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else {

@@ -34,20 +34,19 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
         if body.size_hint().lower() > cap as u64 {
             return Ok(Self::stream(body));
         }
-        let (mut read, mut last) = (BytesMut::new(), None);
-        while read.len() <= cap && last.is_none() {
+        let mut read = BytesMut::new();
+        let (last, rest) = loop {
             match body.frame().await.transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => read.extend_from_slice(&data),
-                Some(Err(frame)) => last = Some(frame),
-                None => break,
+                Some(Err(last)) => break (Some(last), None),
+                None => break (None, None),
             }
-        }
-        let is_whole = read.len() <= cap;
-        Ok(Self {
-            read: read.freeze(),
-            last,
-            rest: (!is_whole).then_some(body),
-        })
+            if read.len() > cap {
+                break (None, Some(body));
+            }
+        };
+        let read = read.freeze();
+        Ok(Self { read, last, rest })
     }
 }
 
