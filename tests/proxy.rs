@@ -175,6 +175,21 @@ async fn json_that_is_too_large_to_be_sent_again_arrives_whole() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_to_be_kept_is_sent_once() {
+    let upstream = Recorder::start(|index| match index {
+        0 => answer(429, "").header("retry-after", "1"),
+        _ => answer(200, ""),
+    });
+    let upstream = upstream.await;
+    let args = ["--upstream", &upstream.url(), "--max-replay", "100"];
+    let settings = parse(&args).unwrap().unwrap();
+    let proxy = Proxy::start(&upstream.url(), &settings.options).await;
+    let response = proxy.ask(false, chat("gpt-4o", &"x".repeat(100))).await;
+    assert_eq!(response.status(), 429);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn models_do_not_hold_each_other_back() {
     // The second request of this model would have to wait for longer than the test takes.
     let upstream = Recorder::start(|index| match index {
