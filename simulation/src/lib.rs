@@ -7,6 +7,7 @@
 //! any handler, on a real socket.
 //!
 //! Where only the limits matter, and no API, there are models of those: [`limit`].
+//! A [`Script`] answers as it is told, and keeps what it was asked.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -25,6 +26,7 @@ mod bucket;
 mod hint;
 pub mod limit;
 pub mod openai;
+mod script;
 mod server;
 mod simulated;
 
@@ -32,5 +34,6 @@ pub use bucket::Bucket;
 pub use hint::{Fields, Hints, Reset, RetryAfter, WallClock};
 pub use limit::{Limit, Opening};
 pub use openai::{Limits, OpenAi};
+pub use script::Script;
 pub use server::Server;
 pub use simulated::{Api, Simulated};
