@@ -247,11 +247,12 @@ where
             .refusal
             .take()
             .expect("a refusal is read before it is understood");
-        let (heard, status) = (refusal.heard, refusal.status());
+        let (heard, status) = (refusal.heard, refusal.head().status);
         let signal = refusal.signal();
         if self.caller.is_in_flight() {
             let now = Instant::now();
-            if !self.scope().refuses(status, &signal) {
+            let head = refusal.head();
+            if !self.scope().refuses(status, &head.headers, &signal) {
                 return self.understand_failure(*refusal, &signal, now);
             }
             let until = after(now, READING_TIME);

@@ -7,7 +7,7 @@ use crate::{
     report::RetryReport,
     signal::{self, Signal},
 };
-use http::{Response, StatusCode, response::Parts};
+use http::{HeaderMap, Response, StatusCode, response::Parts};
 use http_body::Body;
 use std::{
     future::Future,
@@ -76,8 +76,8 @@ impl<B: Body> Refusal<B> {
         timer.as_mut().poll(cx)
     }
 
-    pub(crate) fn status(&self) -> StatusCode {
-        self.head.status
+    pub(crate) fn head(&self) -> &Parts {
+        &self.head
     }
 
     /// What it says, as far as it has been read.
@@ -129,7 +129,7 @@ pub(crate) struct Scope {
 impl Scope {
     /// Whether the answer is one that a rate limit has given.
     pub(crate) fn is_refusal<B>(self, response: &Response<B>, signal: &Signal) -> bool {
-        self.refuses(response.status(), signal) && !answered_by_us(response)
+        self.refuses(response.status(), response.headers(), signal) && !answered_by_us(response)
     }
 
     /// Whether the answer seems to be none that a rate limit has given, but its body may prove that
@@ -141,12 +141,21 @@ impl Scope {
         might_refuse && !signal.is_terminal() && !answered_by_us(response)
     }
 
-    /// Whether an answer of this status that says this was given by a rate limit.
-    pub(crate) fn refuses(self, status: StatusCode, signal: &Signal) -> bool {
-        let is_error = status.is_client_error() || status.is_server_error();
-        let counts = is_error || (self.successes && status.is_success());
-        counts && (signal.is_throttle() || matches!(status.as_u16(), 429 | 529))
+    /// Whether an answer with this head that says this was given by a rate limit.
+    pub(crate) fn refuses(self, status: StatusCode, headers: &HeaderMap, signal: &Signal) -> bool {
+        let is_error = || status.is_client_error() || status.is_server_error();
+        let success = || status.is_success() && (self.successes || is_failed_call(headers));
+        (signal.is_throttle() || matches!(status.as_u16(), 429 | 529)) && (is_error() || success())
     }
+}
+
+/// Whether the head is all there is of a [gRPC] call that failed: "trailers-only". Behind other heads
+/// there may be an answer, and what stands in them does not refuse it.
+///
+/// [gRPC]: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#responses
+fn is_failed_call(headers: &HeaderMap) -> bool {
+    let status = headers.get("grpc-status");
+    status.is_some_and(|status| status != "0")
 }
 
 /// Whether another layer of ours, further in, has answered in the server's place: that is no news

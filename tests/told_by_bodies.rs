@@ -153,6 +153,32 @@ async fn a_success_is_read_only_if_that_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_of_grpc_that_is_pushed_back_is_sent_again() {
+    let push_back = |status: Option<&'static str>| {
+        let reply = ok().header("grpc-retry-pushback-ms", "7000").body("");
+        match status {
+            Some(status) => reply.header("grpc-status", status),
+            None => reply,
+        }
+    };
+    for (status, expected) in [
+        (Some("8"), (2, ms(7_000))),
+        (Some("14"), (2, ms(7_000))),
+        // There is an answer, or there may be one.
+        (Some("0"), (1, ms(0))),
+        (None, (1, ms(0))),
+    ] {
+        let server = Server::new(move |sent| match sent.index {
+            0 => push_back(status),
+            _ => ok(),
+        });
+        let (answer, waited) = ask(&server, &RateLimitRetryLayer::new()).await;
+        assert_eq!((server.log().len(), waited), expected, "{status:?}");
+        assert_eq!(answer.status(), 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_success_that_is_read_is_given_back_whole() {
     const LARGE: &str = match std::str::from_utf8(&[b' '; 200_000]) {
         Ok(large) => large,

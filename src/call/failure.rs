@@ -57,7 +57,7 @@ where
         if response.is_failure {
             match self.retry_failure(signal, heard_at) {
                 Ok(until) => {
-                    let served = !response.status().is_server_error();
+                    let served = !response.head().status.is_server_error();
                     let lesson = if served {
                         Lesson::Served
                     } else {
