@@ -1,1 +1,0 @@
-//! Nothing: what there is are tests, one file for each client.
