@@ -6,7 +6,7 @@ use crate::{
     BoxError, answer,
     body::{MapBody, ReplayBody, Replayer, ResponseBody},
     config::Config,
-    limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn},
+    limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn, Waited},
     observe,
     options::RequestOptions,
     payload,
@@ -15,6 +15,7 @@ use crate::{
     report::{Attempt, RetryReport, StopReason},
     retry::{self, ClassifyError, Decision, Policy},
     signal::{self, Signal},
+    snapshot::Totals,
     timer::poll_until,
 };
 use http::{Request, Response, StatusCode, request::Parts};
@@ -179,7 +180,11 @@ where
         if !self.body.can_replay() {
             return Next::GiveUp(GivenUp::now(StopReason::BodyNotReplayable, now));
         }
-        if !self.caller.confirm(now) {
+        let waited = Waited {
+            time: self.waits(now),
+            is_retry: self.attempts > 0,
+        };
+        if !self.caller.confirm(now, waited) {
             return Next::Wait;
         }
         self.waited(now);
@@ -220,7 +225,7 @@ where
             // The head alone says that no wait can help, and nothing that the body could say would
             // change that.
             self.caller
-                .answered(heard.at, signal.limits(), Lesson::Nothing);
+                .answered(heard.at, signal.limits(), Lesson::Pointless);
             let response = response.map(ResponseBody::inner);
             return Break(Ok(self.give_back(response, reason)));
         }
@@ -298,8 +303,11 @@ where
         given_up: &GivenUp,
     ) -> Result<Response<ResponseBody<ResB>>, E> {
         let now = Moment::now();
+        let waited = self.waits(now.at);
         self.waited(now.at);
         self.caller.leave();
+        let count = |totals: &mut Totals| totals.waited = totals.waited.saturating_add(waited);
+        self.caller.count(count);
         self.body.release();
         let refused = match self.kept.take() {
             Kept::Whole(refusal) => {
@@ -311,6 +319,10 @@ where
         };
         let partition = self.caller.gate().partition();
         observe::answered_locally(partition, given_up);
+        self.caller.count(|totals| {
+            totals.gave_back(given_up.reason);
+            totals.answered_locally += 1;
+        });
         let report = self.report();
         Ok(answer::too_many_requests(
             partition, given_up, refused, now, report,
@@ -460,6 +472,7 @@ where
         reason: StopReason,
     ) -> Response<ResponseBody<ResB>> {
         observe::gave_back(self.caller.gate().partition(), self.attempts, reason);
+        self.caller.count(|totals| totals.gave_back(reason));
         self.body.release();
         let report = self.report().stopped(reason);
         response.extensions_mut().insert(report);
@@ -471,10 +484,15 @@ where
         RetryReport::new(partition, self.attempts, self.waited)
     }
 
+    /// How long the call has been held back since it last was not.
+    fn waits(&self, now: Instant) -> Duration {
+        let since = self.waiting_since;
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
     /// The call is no longer held back.
     fn waited(&mut self, now: Instant) {
-        if let Some(since) = self.waiting_since.take() {
-            self.waited += now.saturating_duration_since(since);
-        }
+        self.waited += self.waits(now);
+        self.waiting_since = None;
     }
 }

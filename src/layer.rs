@@ -262,7 +262,7 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// A handle by which the program tells what it knows of its limits, while the layer is in use.
     /// It belongs to the state that the layer, its clones and their services share.
     pub fn limits(&self) -> Limits {
-        Limits::new(Arc::clone(&self.limiter))
+        Limits::new(Arc::clone(&self.limiter), Arc::clone(&self.config))
     }
 
     /// Turns the body of each attempt into the type that the inner service takes, for services that

@@ -112,6 +112,7 @@ mod reqwest_middleware;
 mod retry;
 mod service;
 pub mod signal;
+mod snapshot;
 mod timer;
 
 #[cfg(feature = "reqwest")]
@@ -125,10 +126,11 @@ pub use layer::RateLimitRetryLayer;
 pub use limits::Limits;
 pub use options::RequestOptions;
 pub use partition::Partition;
-pub use quota::Quota;
+pub use quota::{Hold, Quota, RefusalCause};
 pub use report::{Attempt, RetryReport, StopReason};
 pub use retry::{ClassifyError, RetryFn, RetryNone};
 pub use service::RateLimitRetry;
+pub use snapshot::{DimensionSnapshot, PartitionSnapshot, PauseSnapshot, Snapshot, Source, Totals};
 
 #[doc = include_str!("hosts.md")]
 #[cfg_attr(

@@ -1,20 +1,26 @@
-//! What the program knows of its limits and tells while the layer is in use.
+//! What the program tells of its limits while the layer is in use, and what the layer shows of them.
 
 use crate::{
-    limiter::{Charged, Limiter},
+    config::Config,
+    limiter::{Bounds, Charged, Limiter},
+    options::RequestOptions,
     partition::Partition,
+    payload,
+    snapshot::{PartitionSnapshot, Snapshot},
 };
-use http::Extensions;
-use std::{fmt, sync::Arc};
+use bytes::Bytes;
+use http::{Extensions, Request};
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::time::Instant;
 
-/// A handle by which a program tells what it knows of its limits; from
+/// A handle by which a program sees its limits, and tells what it knows of them; from
 /// [`RateLimitRetryLayer::limits`](crate::RateLimitRetryLayer::limits).
 ///
 /// Its clones, the layer, the layer's clones and their services share what is known.
 ///
 /// # Partitions
 ///
-/// [`charge`](Self::charge) and [`forget`](Self::forget) take the partition that they are about: the
+/// [`partition`](Self::partition), [`charge`](Self::charge) and [`forget`](Self::forget) take the partition that they are about: the
 /// one that the program has named itself
 /// ([`partition_by`](crate::RateLimitRetryLayer::partition_by),
 /// [`RequestOptions::partition`](crate::RequestOptions::partition)), or the one that the
@@ -26,11 +32,110 @@ use std::{fmt, sync::Arc};
 #[derive(Clone)]
 pub struct Limits {
     limiter: Arc<Limiter>,
+    config: Arc<Config>,
 }
 
 impl Limits {
-    pub(crate) fn new(limiter: Arc<Limiter>) -> Self {
-        Self { limiter }
+    pub(crate) fn new(limiter: Arc<Limiter>, config: Arc<Config>) -> Self {
+        Self { limiter, config }
+    }
+
+    /// What is known now: of each partition its limits, what holds callers back, who waits and what
+    /// was counted; and what the whole layer has counted.
+    ///
+    /// Each partition is held up for no longer than by a call that arrives. Nothing is changed by
+    /// looking.
+    ///
+    /// ```
+    /// # use tower_rate_limit_retry::RateLimitRetryLayer;
+    /// # let layer = RateLimitRetryLayer::new();
+    /// let snapshot = layer.limits().snapshot();
+    /// for partition in snapshot.partitions() {
+    ///     println!("{}: {} waiting", partition.partition(), partition.waiting());
+    ///     for dimension in partition.dimensions() {
+    ///         let (name, source) = (dimension.name(), dimension.source());
+    ///         println!("  {name} ({source}): {} of {}", dimension.remaining(), dimension.limit());
+    ///     }
+    ///     if let Some(hold) = partition.held_by() {
+    ///         println!("  held by {hold} for {:.1?}", partition.opens_in());
+    ///     }
+    /// }
+    /// let totals = snapshot.totals();
+    /// println!("{} calls, {} attempts, {} refused", totals.calls(), totals.attempts(), totals.refusals());
+    /// ```
+    pub fn snapshot(&self) -> Snapshot {
+        self.limiter.snapshot()
+    }
+
+    /// The same of one partition; `None` if it is not known.
+    ///
+    /// ```
+    /// use tower_rate_limit_retry::{Partition, RateLimitRetryLayer};
+    ///
+    /// let layer = RateLimitRetryLayer::new();
+    /// assert!(layer.limits().partition(&Partition::new("reports")).is_none());
+    /// ```
+    pub fn partition(&self, partition: &Partition) -> Option<PartitionSnapshot> {
+        let gate = self.limiter.known(partition)?;
+        Some(gate.snapshot())
+    }
+
+    /// How long a call with this request would wait if it were made now, as far as is known: zero, if
+    /// it would go at once. `None` if it would not wait, because it cannot be sent in the time that it
+    /// has or too many wait already: then it would be answered locally.
+    ///
+    /// It is asked before anything is sent, and reserves nothing. The body is given as bytes, because
+    /// both its cost and its partition may depend on it, and a body that is a stream cannot be looked
+    /// into; of such a one, as of none, give `""`. The partition, the cost and the deadline are those
+    /// that the call would have, by the layer as it was set when this handle was made and by the
+    /// request's [`RequestOptions`].
+    ///
+    /// What refusals have taught may turn out otherwise, and a call may be overtaken by those with a
+    /// head start. One that has a head start itself is expected to pass all who wait, if it passes
+    /// any.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::Full;
+    /// use std::time::Duration;
+    /// use tower_rate_limit_retry::RateLimitRetryLayer;
+    ///
+    /// let layer = RateLimitRetryLayer::new();
+    /// let body = Bytes::from(r#"{"model": "gpt-4o", "max_tokens": 200}"#);
+    /// let request = Request::post("https://api.example.com/").body(body).unwrap();
+    /// match layer.limits().expected_wait(&request) {
+    ///     Some(wait) if wait < Duration::from_secs(5) => {
+    ///         let request = request.map(Full::new);
+    ///         // Call the service with it.
+    ///         # drop(request);
+    ///     }
+    ///     _ => println!("another server may be faster"),
+    /// }
+    /// ```
+    pub fn expected_wait<T: AsRef<[u8]>>(&self, request: &Request<T>) -> Option<Duration> {
+        let (now, config) = (Instant::now(), &*self.config);
+        let unset = RequestOptions::new();
+        let options = request.extensions().get().unwrap_or(&unset);
+        let deadline = options.deadline.or(config.deadline);
+        let bounds = Bounds {
+            deadline: deadline.and_then(|deadline| now.checked_add(deadline)),
+            max_delay: config.policy.max_delay,
+            max_waiting: config.max_waiting,
+        };
+        let body = request.body().as_ref();
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method.clone_from(request.method());
+        head.uri.clone_from(request.uri());
+        head.headers.clone_from(request.headers());
+        head.extensions.clone_from(request.extensions());
+        let bytes = Bytes::copy_from_slice(body);
+        let partition = options.partition.as_ref();
+        let Some(gate) = self.limiter.known_to(&head, &bytes, partition, config) else {
+            return Some(Duration::ZERO);
+        };
+        let cost = payload::cost_of_bytes(options.tokens, body, gate.counts_tokens());
+        gate.expected_wait(now, options.head_start, cost, bounds)
     }
 
     /// What a request has cost in the end, in tokens: as the `usage` in its answer says. The

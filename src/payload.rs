@@ -31,12 +31,24 @@ impl<'a> Payload<'a> {
 /// What an attempt costs: the tokens as the caller says, or as can be estimated. The body is looked
 /// into only where the partition is known to count tokens; its size is told at no cost.
 pub(crate) fn cost<B: Body>(tokens: Option<u64>, body: &Replayer<B>, counts_tokens: bool) -> Cost {
-    let estimate = || match body.known_bytes() {
-        Some(bytes) if counts_tokens => estimate_tokens(&bytes),
-        Some(bytes) => input_tokens(&bytes),
-        None => 0,
+    let estimate = || {
+        body.known_bytes()
+            .map_or(0, |b| estimate(&b, counts_tokens))
     };
     Cost::of_request(tokens.unwrap_or_else(estimate))
+}
+
+/// What an attempt with a body of these bytes costs.
+pub(crate) fn cost_of_bytes(tokens: Option<u64>, body: &[u8], counts_tokens: bool) -> Cost {
+    Cost::of_request(tokens.unwrap_or_else(|| estimate(body, counts_tokens)))
+}
+
+fn estimate(body: &[u8], counts_tokens: bool) -> u64 {
+    if counts_tokens {
+        estimate_tokens(body)
+    } else {
+        input_tokens(body)
+    }
 }
 
 /// The tokens of the input, or what the answer may take if that is more.

@@ -24,6 +24,11 @@ impl Admissions {
         self.unused.is_empty()
     }
 
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.unused.len()
+    }
+
     pub(super) fn contains(&self, ticket: Ticket) -> bool {
         self.unused.contains_key(&ticket)
     }

@@ -4,12 +4,13 @@ use super::{
     charged::Charged,
     claim::{Bounds, Claim, GivenUp},
     gate::Gate,
-    state::{Arrival, Look, State},
+    state::{Arrival, Look, State, Waited},
 };
 use crate::{
     body::Watched,
-    quota::{Cost, Refused, Sent},
+    quota::{Cost, RefusalCause, Refused, Sent},
     signal::RateLimit,
+    snapshot::Totals,
     timer::poll_until,
 };
 use std::{
@@ -65,8 +66,10 @@ pub(crate) enum Lesson {
     Served,
     /// It was not refused, and the server works on it until its body ends.
     Streams,
-    /// It was, by a reason of its own that concerns nobody else.
+    /// The server has failed, or says nothing of its limits.
     Nothing,
+    /// It was refused, by a reason of its own that concerns nobody else.
+    Pointless,
     /// It was refused; nothing goes until then, or until its body says better.
     Reading { until: Instant },
 }
@@ -176,11 +179,11 @@ impl Caller {
     /// The service is ready: `true` if the request may be sent now, and then it counts as sent.
     /// `false` if the partition has closed meanwhile, or the turn has lapsed and others are first;
     /// the call is back in line then.
-    pub(crate) fn confirm(&mut self, now: Instant) -> bool {
+    pub(crate) fn confirm(&mut self, now: Instant, waited: Waited) -> bool {
         let claim = &self.claim;
         let sent = self
             .gate
-            .with(|state, wakers| state.confirm(claim, now, wakers));
+            .with(|state, wakers| state.confirm(claim, waited, now, wakers));
         self.phase = match sent {
             Some(sent) => Phase::InFlight { sent },
             None => Phase::Waiting { resting: None },
@@ -211,7 +214,7 @@ impl Caller {
         };
         self.phase = match lesson {
             Lesson::Reading { until } => Phase::Reading { sent, until },
-            Lesson::Served | Lesson::Streams | Lesson::Nothing => Phase::Idle,
+            Lesson::Served | Lesson::Streams | Lesson::Nothing | Lesson::Pointless => Phase::Idle,
         };
         let number = self.gate.learn(now, |state, _| {
             let is_refused = matches!(lesson, Lesson::Reading { .. });
@@ -227,6 +230,11 @@ impl Caller {
                 }
                 Lesson::Nothing => {
                     state.quota.unexplained(sent);
+                    None
+                }
+                Lesson::Pointless => {
+                    state.quota.unexplained(sent);
+                    state.totals.refused(&RefusalCause::Request);
                     None
                 }
             };
@@ -247,8 +255,13 @@ impl Caller {
         self.refused_at = Some(now);
         self.gate.learn(now, |state, _| {
             state.quota.understood(held);
-            refused.is_some_and(|refused| state.quota.refused(now, sent, refused))
+            state.refused(now, sent, refused)
         })
+    }
+
+    /// Counts what becomes of a call beside the ways through here.
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Totals)) {
+        self.gate.with(|state, _| count(&mut state.totals));
     }
 
     /// Whether others wait.
@@ -326,7 +339,7 @@ impl Caller {
             Phase::Reading { sent, until } => {
                 state.quota.understood(until);
                 let refused = Refused { until, wait: None };
-                state.quota.refused(now, sent, refused);
+                state.refused(now, sent, Some(refused));
             }
         });
     }
@@ -367,6 +380,11 @@ mod tests {
     use tokio::time::advance;
 
     const MAX_DELAY: Duration = Duration::from_secs(300);
+
+    const FIRST: Waited = Waited {
+        time: Duration::ZERO,
+        is_retry: false,
+    };
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -458,7 +476,8 @@ mod tests {
             let Some(caller) = self.callers.get_mut(who) else {
                 return false;
             };
-            let sent = matches!(caller.phase, Phase::Admitted) && caller.confirm(Instant::now());
+            let sent =
+                matches!(caller.phase, Phase::Admitted) && caller.confirm(Instant::now(), FIRST);
             assert!(
                 !sent || self.closed_until <= Instant::now(),
                 "sent inside a pause"

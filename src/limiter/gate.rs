@@ -1,15 +1,22 @@
 //! One partition: the lock around its state, and the waking that is done without it.
 
-use super::{charged::Charged, queue::Wakers, state::State};
+use super::{
+    charged::Charged,
+    claim::{Bounds, Claim},
+    queue::Wakers,
+    state::State,
+};
 use crate::{
     body::Watcher,
     partition::Partition,
-    quota::{Quota, Worth},
+    quota::{Admit, Cost, Quota, Reading, Worth},
+    snapshot::{PartitionSnapshot, Totals},
 };
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// One partition of a quota, shared by all calls that count against it.
@@ -72,6 +79,63 @@ impl Gate {
     pub(crate) fn forget(&self) {
         let now = Instant::now();
         self.learn(now, |state, _| state.quota.forget(now));
+    }
+
+    /// What is to be seen now. Under the lock it is copied, into room that was made before.
+    pub(crate) fn snapshot(&self) -> PartitionSnapshot {
+        let now = Instant::now();
+        let mut reading = Reading::new(now);
+        let mut totals = Totals::with_room();
+        let (next, waiting, admitted) = self.with(|state, _| {
+            state.quota.pass(now, state.queue.len() as u64);
+            state.quota.read(&mut reading);
+            state.copy_totals(&mut totals);
+            let (waiting, admitted) = (state.queue.len(), state.queue.admissions.len());
+            let next = state.queue.first_cost().unwrap_or(Cost::of_request(0));
+            (state.quota.admit(now, next), waiting, admitted)
+        });
+        let opens_in = next.opens_at(now).saturating_duration_since(now);
+        PartitionSnapshot {
+            partition: self.partition.clone(),
+            pause: reading.pause(),
+            opens_in,
+            held_by: match next {
+                Admit::Now => None,
+                Admit::At(_, hold) => Some(hold),
+            },
+            waiting,
+            admitted,
+            in_flight: reading.in_flight.saturating_sub(admitted),
+            dimensions: reading.dimensions(),
+            totals,
+        }
+    }
+
+    /// What was counted since the start.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::with_room();
+        self.with(|state, _| state.copy_totals(&mut totals));
+        totals
+    }
+
+    /// How long a call that arrives now would wait, as far as is known; `None` if it would not be let
+    /// in.
+    pub(crate) fn expected_wait(
+        &self,
+        now: Instant,
+        head_start: Duration,
+        cost: Cost,
+        bounds: Bounds,
+    ) -> Option<Duration> {
+        self.with(|state, _| {
+            let ticket = state.next_ticket(now, head_start);
+            let claim = Claim {
+                ticket,
+                cost,
+                bounds,
+            };
+            state.expected_wait(&claim, now)
+        })
     }
 
     /// What would be lost without it.

@@ -18,12 +18,15 @@ pub(crate) use caller::{Caller, Lesson, Turn};
 pub(crate) use charged::Charged;
 pub(crate) use claim::{Bounds, GivenUp};
 pub(crate) use gate::Gate;
+pub(crate) use state::Waited;
 
 use crate::{
     body::Replayer,
     config::Config,
-    partition::{self, Keyed, Partition, PartitionBy},
+    partition::{self, Keyed, Partition, PartitionBy, PartitionKey},
+    snapshot::Snapshot,
 };
+use bytes::Bytes;
 use http::request::Parts;
 use http_body::Body;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,16 +50,7 @@ impl Limiter {
         partition: Option<&Partition>,
         config: &Config,
     ) -> Arc<Gate> {
-        let by_function = |partition_by: &PartitionBy| {
-            let body = body.known_bytes();
-            partition_by(&partition::Request::new(head, body.as_ref(), &self.keyed))
-        };
-        let partition_by = config.partition_by.as_ref();
-        let named = partition.cloned().or_else(|| partition_by.map(by_function));
-        let key = match &named {
-            Some(named) => self.keyed.key(named),
-            None => self.keyed.default_key(head),
-        };
+        let (key, named) = self.key(head, || body.known_bytes(), partition, config);
         let new = || {
             let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
             Gate::new(partition, &config.quotas)
@@ -68,6 +62,55 @@ impl Limiter {
     pub(crate) fn known(&self, partition: &Partition) -> Option<Arc<Gate>> {
         let key = self.keyed.key(partition);
         self.with_table(|table| table.get(key))
+    }
+
+    /// The gate that a call would come to with such a request, if it is there: as
+    /// [`gate`](Self::gate) finds it.
+    pub(crate) fn known_to(
+        &self,
+        head: &Parts,
+        body: &Bytes,
+        partition: Option<&Partition>,
+        config: &Config,
+    ) -> Option<Arc<Gate>> {
+        let (key, _) = self.key(head, || Some(body.clone()), partition, config);
+        self.with_table(|table| table.get(key))
+    }
+
+    /// What all partitions show, and what the whole layer has counted.
+    ///
+    /// Those that are looked at cannot be forgotten meanwhile, so that nothing counts twice or not at
+    /// all.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let (gates, mut totals) = self.with_table(|table| table.all());
+        let gates = gates.into_iter();
+        let mut partitions: Vec<_> = gates.map(|gate| gate.snapshot()).collect();
+        partitions.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        for partition in &partitions {
+            totals.add(&partition.totals);
+        }
+        Snapshot { partitions, totals }
+    }
+
+    /// The key of the partition that a request belongs to, and its name if that is not the default.
+    fn key(
+        &self,
+        head: &Parts,
+        body: impl FnOnce() -> Option<Bytes>,
+        partition: Option<&Partition>,
+        config: &Config,
+    ) -> (PartitionKey, Option<Partition>) {
+        let by_function = |partition_by: &PartitionBy| {
+            let body = body();
+            partition_by(&partition::Request::new(head, body.as_ref(), &self.keyed))
+        };
+        let partition_by = config.partition_by.as_ref();
+        let named = partition.cloned().or_else(|| partition_by.map(by_function));
+        let key = match &named {
+            Some(named) => self.keyed.key(named),
+            None => self.keyed.default_key(head),
+        };
+        (key, named)
     }
 
     fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {

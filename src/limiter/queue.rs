@@ -94,6 +94,11 @@ impl Queue {
         indices && waiting && self.resting.is_empty() && self.admissions.is_empty()
     }
 
+    /// What the first in line will cost.
+    pub(super) fn first_cost(&self) -> Option<Cost> {
+        self.waiting.values().next().map(|waiter| waiter.cost)
+    }
+
     /// What all who wait will cost.
     pub(super) fn waiting_cost(&self) -> Cost {
         self.waiting_cost

@@ -5,9 +5,10 @@ use super::{
     queue::{GRACE, Queue, Ticket, Wakers},
 };
 use crate::{
-    quota::{Admit, Cost, Model, Quota, Sent, after},
+    quota::{Admit, Cost, Model, Quota, RefusalCause, Refused, Sent, after},
     report::StopReason,
     retry::Budget,
+    snapshot::Totals,
 };
 use std::{task::Waker, time::Duration};
 use tokio::time::Instant;
@@ -27,9 +28,20 @@ pub(super) struct State {
     /// Of the retries that no refusal has asked for.
     pub(super) budget: Budget,
     pub(super) rng: fastrand::Rng,
+    /// All but the calls, which have numbers.
+    pub(super) totals: Totals,
     /// When the partition was first seen; times of arrival count from here.
     began: Instant,
     last_number: u64,
+}
+
+/// What is counted when a call that was not sent at once is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited {
+    /// How long it was held back this time.
+    pub(crate) time: Duration,
+    /// Whether it was sent before.
+    pub(crate) is_retry: bool,
 }
 
 /// What becomes of a call that arrives.
@@ -59,6 +71,7 @@ impl State {
             queue: Queue::default(),
             budget: Budget::default(),
             rng: fastrand::Rng::new(),
+            totals: Totals::default(),
             began: Instant::now(),
             last_number: 0,
         }
@@ -66,10 +79,19 @@ impl State {
 
     /// The place of a call that arrives now.
     pub(super) fn ticket(&mut self, now: Instant, head_start: Duration) -> Ticket {
+        self.last_number += 1;
+        self.ticket_of(self.last_number, now, head_start)
+    }
+
+    /// The place that a call would have.
+    pub(super) fn next_ticket(&self, now: Instant, head_start: Duration) -> Ticket {
+        self.ticket_of(self.last_number + 1, now, head_start)
+    }
+
+    fn ticket_of(&self, number: u64, now: Instant, head_start: Duration) -> Ticket {
         let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
         let arrived = nanos(now.saturating_duration_since(self.began));
-        self.last_number += 1;
-        (arrived.saturating_sub(nanos(head_start)), self.last_number)
+        (arrived.saturating_sub(nanos(head_start)), number)
     }
 
     /// A new call, on its way at once if the partition is open and nobody older waits.
@@ -77,15 +99,10 @@ impl State {
         self.advance(now, wakers);
         if self.admits(claim, now) {
             let reserved = self.quota.reserve(now, claim.cost, false);
+            self.totals.attempts += 1;
             return Arrival::Sent(self.quota.sent(reserved, now));
         }
-        // One with a head start passes some of those who wait; how many is not worth counting.
-        let last = self.queue.is_last(claim.ticket);
-        let ahead = if last {
-            self.queue.waiting_cost()
-        } else {
-            Cost::NONE
-        };
+        let ahead = self.cost_ahead(claim);
         if let Some(given_up) = claim.give_up(&self.quota, now, ahead) {
             return Arrival::TurnedAway(given_up);
         }
@@ -140,6 +157,7 @@ impl State {
     pub(super) fn confirm(
         &mut self,
         claim: &Claim,
+        waited: Waited,
         now: Instant,
         wakers: &mut Wakers,
     ) -> Option<Sent> {
@@ -156,11 +174,24 @@ impl State {
             }
         };
         let sent = reserved.map(|reserved| self.quota.sent(reserved, now));
-        if sent.is_none() {
+        if sent.is_some() {
+            self.totals.attempts += 1;
+            self.totals.retries += u64::from(waited.is_retry);
+            self.totals.waited = self.totals.waited.saturating_add(waited.time);
+        } else {
             self.queue.insert(claim.ticket, claim.waiter());
             self.advance(now, wakers);
         }
         sent
+    }
+
+    /// A refusal is understood: it concerns all, or only the request itself. Whether that is a new
+    /// pause.
+    pub(super) fn refused(&mut self, now: Instant, sent: Sent, refused: Option<Refused>) -> bool {
+        let is_new = refused.is_some_and(|refused| self.quota.refused(now, sent, refused));
+        let cause = self.quota.blamed().filter(|_| refused.is_some());
+        self.totals.refused(cause.unwrap_or(&RefusalCause::Request));
+        is_new
     }
 
     /// A call that waits or is admitted goes away.
@@ -176,6 +207,42 @@ impl State {
         let opens = self.quota.expected(now, Cost::NONE, Cost::of_request(0));
         if let Admit::At(opens_at, _) = opens {
             self.queue.wake_hopeless(now, opens_at, wakers);
+        }
+    }
+
+    /// What was counted since the start.
+    pub(super) fn copy_totals(&self, totals: &mut Totals) {
+        totals.copy(&self.totals);
+        totals.calls = self.last_number;
+    }
+
+    /// How long a call that arrives now would wait, as far as is known; `None` if it would not be let
+    /// in.
+    pub(super) fn expected_wait(&mut self, claim: &Claim, now: Instant) -> Option<Duration> {
+        self.quota.pass(now, self.queue.len() as u64);
+        if self.admits(claim, now) {
+            return Some(Duration::ZERO);
+        }
+        let ahead = self.cost_ahead(claim);
+        if claim.give_up(&self.quota, now, ahead).is_some() {
+            return None;
+        }
+        let foreseen = self.quota.foreseen(now, ahead, claim.cost).opens_at(now);
+        // Who is in front may be held back for its own size.
+        let front = self.queue.opens_at().filter(|_| ahead != Cost::NONE);
+        let opens_at = foreseen.max(front.unwrap_or(now));
+        let is_full = self.queue.len() >= claim.bounds.max_waiting;
+        let wait = opens_at.saturating_duration_since(now);
+        (wait.is_zero() || !is_full).then_some(wait)
+    }
+
+    /// What those will cost who are before a call that arrives. One with a head start passes some of
+    /// them; how many is not worth counting.
+    fn cost_ahead(&self, claim: &Claim) -> Cost {
+        if self.queue.is_last(claim.ticket) {
+            self.queue.waiting_cost()
+        } else {
+            Cost::NONE
         }
     }
 

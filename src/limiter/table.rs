@@ -11,7 +11,7 @@
 //! keep it for ever. If its partition is forgotten, so is that the body counts as in flight.
 
 use super::gate::Gate;
-use crate::{partition::PartitionKey, quota::Worth};
+use crate::{partition::PartitionKey, quota::Worth, snapshot::Totals};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -30,6 +30,8 @@ pub(super) struct Table {
     leaving: VecDeque<(u64, PartitionKey)>,
     /// No search before this use.
     next_search: u64,
+    /// What those have counted that had to leave.
+    left: Totals,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,12 @@ impl Table {
     /// The gate of that partition, if it is there.
     pub(super) fn get(&self, key: PartitionKey) -> Option<Arc<Gate>> {
         self.entries.get(&key).map(|entry| Arc::clone(&entry.gate))
+    }
+
+    /// The gates of all that are there, and what those have counted that are not any longer.
+    pub(super) fn all(&self) -> (Vec<Arc<Gate>>, Totals) {
+        let gates = self.entries.values().map(|entry| Arc::clone(&entry.gate));
+        (gates.collect(), self.left.clone())
     }
 
     /// The gate of that partition; a new one, if it is not there, for which room is made among `max`.
@@ -79,7 +87,8 @@ impl Table {
             };
             let entry = self.entries.get(&key);
             if entry.is_some_and(|entry| entry.used == used && entry.is_free()) {
-                self.entries.remove(&key);
+                let entry = self.entries.remove(&key);
+                entry.iter().for_each(|e| self.left.add(&e.gate.totals()));
             }
         }
     }

@@ -17,13 +17,14 @@
 
 use super::{
     Cost, Unit, after,
+    dimension::Standing,
     level::{Interval, Level},
 };
 use crate::signal::RateLimit;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bucket {
     dimension: Arc<str>,
     unit: Unit,
@@ -87,6 +88,17 @@ impl Bucket {
     /// Whether all of it is there, as of one that is not known yet.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
+    }
+
+    /// What is there now: as much as [`opens_at`](Self::opens_at) lets go at once, but for a cushion.
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        let missing = self.full_at.saturating_duration_since(now);
+        Standing {
+            limit: self.limit,
+            remaining: self.limit.saturating_sub(self.interval.units(missing)),
+            full_at: Some(self.full_at.max(now)),
+            interval: Some(self.interval.longest(1)),
+        }
     }
 
     /// When `cost` is there, after `ahead` was taken. A cost above the whole limit is there as soon

@@ -10,7 +10,8 @@
 //!
 //! A request is in flight until its answer's body has ended ([`Streams`]).
 
-use super::{after, streams::Streams, tempo::Tempo};
+use super::{Hold, after, streams::Streams, tempo::Tempo};
+use crate::snapshot::{DimensionSnapshot, Source};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ pub(super) struct Concurrency {
     /// The deepest that was served.
     deepest: u32,
     cap: Option<Cap>,
+    /// When a refusal has last said something of the cap.
+    taught_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,11 @@ struct Cap {
 }
 
 impl Concurrency {
+    /// A refusal has said something of the cap.
+    pub(super) fn taught(&mut self, now: Instant) {
+        self.taught_at = Some(now);
+    }
+
     /// Whether one more may go.
     pub(super) fn is_open(&self) -> bool {
         self.cap
@@ -73,6 +81,26 @@ impl Concurrency {
     /// Whether a cap is known.
     pub(super) fn is_limited(&self) -> bool {
         self.cap.is_some()
+    }
+
+    /// How many are.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// What is to be seen of the cap, if one is known.
+    pub(super) fn snapshot(&self, now: Instant) -> Option<DimensionSnapshot> {
+        let cap = self.cap.as_ref()?;
+        let limit = cap.size + cap.beyond;
+        Some(DimensionSnapshot {
+            source: Source::LearnedConcurrency,
+            hold: Hold::Concurrency,
+            limit: limit.into(),
+            remaining: limit.saturating_sub(self.in_flight).into(),
+            reset: None,
+            interval: None,
+            age: self.taught_at.map(|at| now.saturating_duration_since(at)),
+        })
     }
 
     /// Forgets what was learned; what is in flight stays so.

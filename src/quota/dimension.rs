@@ -1,18 +1,23 @@
 //! One dimension of a partition's quota, in the form in which the server last announced it.
 
-use super::{Cost, Unit, bucket::Bucket, window::Window};
-use crate::signal::RateLimit;
+use super::{Cost, Hold, Unit, bucket::Bucket, window::Window};
+use crate::{
+    signal::RateLimit,
+    snapshot::{DimensionSnapshot, Source},
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dimension {
     form: Form,
+    /// When it was last announced.
+    announced_at: Instant,
     /// How often the forms changed that it had before.
     former_changes: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Form {
     /// Refills steadily.
     Bucket(Bucket),
@@ -36,11 +41,23 @@ pub(super) struct Answer {
     pub(super) on_the_way: Duration,
 }
 
+/// What is there of a dimension at an instant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) limit: u64,
+    pub(super) remaining: u64,
+    /// When all of it is there, as far as is known.
+    pub(super) full_at: Option<Instant>,
+    /// The time in which one unit flows in, if it does so steadily.
+    pub(super) interval: Option<Duration>,
+}
+
 impl Dimension {
     /// `None` when the announcement does not say enough.
     pub(super) fn new(answer: &Answer, announced: &RateLimit) -> Option<Self> {
         Form::new(answer, announced).map(|form| Self {
             form,
+            announced_at: answer.now,
             former_changes: 0,
         })
     }
@@ -76,6 +93,24 @@ impl Dimension {
         }
     }
 
+    /// What is to be seen of it.
+    pub(super) fn snapshot(&self, now: Instant) -> DimensionSnapshot {
+        let standing = match &self.form {
+            Form::Bucket(bucket) => bucket.standing(now),
+            Form::Window(window) => window.standing(now),
+        };
+        let until = |at: Instant| at.saturating_duration_since(now);
+        DimensionSnapshot {
+            source: Source::Announced,
+            hold: Hold::Dimension(self.name()),
+            limit: standing.limit,
+            remaining: standing.remaining,
+            reset: standing.full_at.map(until),
+            interval: standing.interval,
+            age: Some(now.saturating_duration_since(self.announced_at)),
+        }
+    }
+
     /// When there is room for `cost`, after `ahead`.
     pub(super) fn opens_at(
         &self,
@@ -106,6 +141,7 @@ impl Dimension {
 
     /// An answer has announced it again, in this form or in the other, which then takes its place.
     pub(super) fn announced(&mut self, answer: &Answer, announced: &RateLimit) {
+        self.announced_at = answer.now;
         match &mut self.form {
             Form::Bucket(bucket) if announced.refills_continuously() => {
                 bucket.announced(answer.now, answer.sent_at, answer.uncounted, announced);

@@ -71,6 +71,14 @@ impl Interval {
         nanoseconds(units as f64 * self.longest)
     }
 
+    /// How many units are missing of what takes this long to flow in: so few that no fewer take as
+    /// long even where they take the shortest time.
+    pub(super) fn units(self, missing: Duration) -> u64 {
+        // A nanosecond less, for that much is lost to rounding.
+        let nanoseconds = missing.as_nanos().saturating_sub(1) as f64;
+        (nanoseconds / self.shortest).ceil() as u64
+    }
+
     /// Whether no rate lies in both.
     pub(super) fn excludes(self, other: Self) -> bool {
         self.shortest > other.longest || other.shortest > self.longest

@@ -25,12 +25,14 @@ mod cost;
 mod declared;
 mod dimension;
 mod end;
+mod hold;
 mod ledger;
 mod level;
 mod opening;
 mod pause;
 mod present;
 mod rate;
+mod reading;
 mod share;
 mod streams;
 mod tempo;
@@ -45,13 +47,15 @@ use ledger::{Ledger, Span};
 use opening::{Opening, Step};
 use pause::{Pause, Release};
 use rate::{Rate, Turn};
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 use tempo::Tempo;
 use tokio::time::Instant;
 
 use cost::Unit;
 pub(crate) use cost::{Cost, exceeds_limit, is_due_to_size};
 pub use declared::Quota;
+pub use hold::{Hold, RefusalCause};
+pub(crate) use reading::Reading;
 
 /// Servers name two or three dimensions; a hostile one must not make us keep any number of them.
 const MAX_DIMENSIONS: usize = 8;
@@ -82,36 +86,6 @@ impl Admit {
     }
 }
 
-/// What holds a caller back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// A refusal closed the partition.
-    Pause,
-    /// A dimension, here named, has too little left.
-    Dimension(Arc<str>),
-    /// So many are under way that may yet be refused.
-    Opening,
-    /// The rate that refusals have taught.
-    Rate,
-    /// The number in flight that refusals have taught.
-    Concurrency,
-    /// A quota that the user declared, of what is here named, has too little left.
-    Declared(&'static str),
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pause => f.write_str("pause"),
-            Self::Dimension(name) => f.write_str(name),
-            Self::Declared(unit) => write!(f, "declared {unit}"),
-            Self::Opening => f.write_str("opening"),
-            Self::Rate => f.write_str("rate"),
-            Self::Concurrency => f.write_str("concurrency"),
-        }
-    }
-}
-
 /// What would be lost if a partition that nobody uses were forgotten; the more, the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Worth {
@@ -138,6 +112,8 @@ pub(crate) struct Model {
     served_at: Option<Instant>,
     /// How often limits and rates that are forgotten since had changed.
     forgotten: u32,
+    /// What the last refusal that concerned all was put down to.
+    blamed: Option<RefusalCause>,
 }
 
 /// What was taken out of the quota for an admission, so that it can be put back.
@@ -394,9 +370,19 @@ impl Model {
         self.pause.understood(until);
     }
 
+    /// What the last refusal that concerned all was put down to.
+    pub(crate) fn blamed(&self) -> Option<&RefusalCause> {
+        self.blamed.as_ref()
+    }
+
     /// A refusal that concerns all. Whether it began a new pause.
     pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) -> bool {
         let suspicion = self.suspect(now, sent, refused);
+        self.blamed = Some(match suspicion {
+            None => self.announced_cause(now, sent.reserved.cost),
+            Some(Suspicion::Confirmed) => RefusalCause::Concurrency,
+            Some(Suspicion::Refuted | Suspicion::Possible) => RefusalCause::Rate,
+        });
         let is_free_soon = self.concurrency.is_in_use() && refused.wait.is_none();
         if suspicion == Some(Suspicion::Confirmed) && is_free_soon {
             // One of those in flight makes room, and nobody knows when.
@@ -430,16 +416,31 @@ impl Model {
             wait.as_secs_f64() / work.as_secs_f64().max(0.001)
         });
         let suspicion = self.concurrency.refused(sent.reserved.depth, again, lost);
-        if suspicion == Suspicion::Refuted {
-            self.rate.blame();
+        match suspicion {
+            Suspicion::Refuted => self.rate.blame(),
+            Suspicion::Possible | Suspicion::Confirmed => self.concurrency.taught(now),
         }
         Some(suspicion)
     }
 
     /// Whether what the server announced explains a refusal.
     fn is_announced(&self, now: Instant, cost: Cost) -> bool {
-        let mut dimensions = self.dimensions.iter();
-        dimensions.any(|d| d.opens_at(now, Cost::NONE, cost, Duration::ZERO) > now)
+        self.used_up(now, cost).next().is_some()
+    }
+
+    /// Which of the dimensions that have too little left it is: the one that opens last.
+    fn announced_cause(&self, now: Instant, cost: Cost) -> RefusalCause {
+        let last = self.used_up(now, cost).max_by_key(|(at, _)| *at);
+        last.map_or(RefusalCause::Rate, |(_, d)| {
+            RefusalCause::Dimension(d.name())
+        })
+    }
+
+    /// The dimensions that have too little left for this, and when each will have enough.
+    fn used_up(&self, now: Instant, cost: Cost) -> impl Iterator<Item = (Instant, &Dimension)> {
+        let opens_at = move |d: &Dimension| d.opens_at(now, Cost::NONE, cost, Duration::ZERO);
+        let dimensions = self.dimensions.iter().map(move |d| (opens_at(d), d));
+        dimensions.filter(move |(at, _)| *at > now)
     }
 
     /// So many tokens were used besides what was reserved. What is announced needs no such telling:

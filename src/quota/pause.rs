@@ -45,6 +45,11 @@ impl Pause {
         until.filter(|&until| until > now)
     }
 
+    /// Episodes since a request was last served.
+    pub(super) fn refusals(&self) -> u32 {
+        self.refusals
+    }
+
     /// Whether a refusal of a request sent then belongs to the last episode.
     pub(super) fn is_on_for(&self, sent_at: Instant) -> bool {
         self.until.is_some_and(|until| sent_at < until)

@@ -14,7 +14,7 @@
 
 use super::{
     Cost, Unit, after,
-    dimension::Answer,
+    dimension::{Answer, Standing},
     end::{End, Rounding},
     present::{Present, Spoken},
     told::Told,
@@ -23,7 +23,7 @@ use crate::signal::RateLimit;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Window {
     dimension: Arc<str>,
     unit: Unit,
@@ -74,6 +74,17 @@ impl Window {
     /// Whether it has ended, and the next one is there as if nothing were known.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.present.shut_until() <= now
+    }
+
+    /// What is there now.
+    pub(super) fn standing(&self, now: Instant) -> Standing {
+        let present = self.present.at(now);
+        Standing {
+            limit: present.account.limit,
+            remaining: present.account.left(),
+            full_at: present.is_told().then(|| present.shut_until()),
+            interval: None,
+        }
     }
 
     /// When there is room for `cost`, after `ahead`. A cost above the whole limit goes as soon as

@@ -15,6 +15,7 @@ mod steady;
 pub use quota::Quota;
 
 use super::{Cost, Hold, cost::Unit};
+use crate::snapshot::{DimensionSnapshot, Source};
 use sliding::Sliding;
 use spread::Spread;
 use std::{num::NonZeroU64, time::Duration};
@@ -79,6 +80,13 @@ impl Declared {
             Kind::Sliding(log) => log.is_empty(now),
             Kind::Steady(bucket) => bucket.is_full(now),
         })
+    }
+
+    /// What is to be seen of each account.
+    pub(super) fn snapshots(&self, now: Instant) -> impl Iterator<Item = DimensionSnapshot> {
+        let cushion = self.spread.cushion();
+        let accounts = self.accounts.iter();
+        accounts.map(move |account| account.snapshot(now, cushion))
     }
 
     /// When `cost` may be taken after `ahead` was, by each account.
@@ -168,6 +176,22 @@ impl Account {
             span: quota.span,
             kind,
             swallowed: None,
+        }
+    }
+
+    fn snapshot(&self, now: Instant, cushion: Duration) -> DimensionSnapshot {
+        let (full_at, interval) = match &self.kind {
+            Kind::Sliding(log) => (log.empty_at(now, cushion), None),
+            Kind::Steady(bucket) => (bucket.full_at(now), Some(bucket.interval())),
+        };
+        DimensionSnapshot {
+            source: Source::Declared,
+            hold: Hold::Declared(self.unit.name()),
+            limit: self.limit,
+            remaining: self.left(now, cushion),
+            reset: Some(full_at.saturating_duration_since(now)),
+            interval,
+            age: None,
         }
     }
 

@@ -84,6 +84,13 @@ impl Sliding {
         self.limit.saturating_sub(counted)
     }
 
+    /// When nothing that was taken counts any longer.
+    pub(super) fn empty_at(&self, now: Instant, cushion: Duration) -> Instant {
+        let mut entries = self.entries.iter().rev();
+        let last = entries.find(|entry| entry.units > 0);
+        last.map_or(now, |last| after(last.last, self.counts_for(cushion)))
+    }
+
     /// Whether nothing that was taken counts any longer, whatever the cushion.
     pub(super) fn is_empty(&self, now: Instant) -> bool {
         let counts_for = self.counts_for(CEILING);

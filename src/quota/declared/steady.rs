@@ -65,6 +65,16 @@ impl Steady {
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 
+    /// When nothing is missing.
+    pub(super) fn full_at(&self, now: Instant) -> Instant {
+        after(now, self.time_for(self.missing_at(now)))
+    }
+
+    /// The time in which one unit flows in.
+    pub(super) fn interval(&self) -> Duration {
+        self.time_for(self.span)
+    }
+
     /// Whether nothing is missing.
     pub(super) fn is_full(&self, now: Instant) -> bool {
         self.missing_at(now) == 0

@@ -13,7 +13,8 @@
 mod cycle;
 mod pace;
 
-use super::{CEILING, tempo::Tempo};
+use super::{CEILING, Hold, tempo::Tempo};
+use crate::snapshot::{DimensionSnapshot, Source};
 use cycle::{Closed, Cycle, Empty, First};
 use pace::Pace;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(super) struct Rate {
     is_to_blame: bool,
     /// Pauses in a row that were far longer than the server had said.
     misled: u32,
+    /// When a pause was last over after which the rate was known anew.
+    taught_at: Option<Instant>,
 }
 
 /// Which cycle a request belongs to.
@@ -70,6 +73,20 @@ impl Rate {
     /// The time from one request to the next, if the rate is known.
     pub(super) fn interval(&self) -> Option<Duration> {
         self.pace.as_ref().map(Pace::interval)
+    }
+
+    /// What is to be seen of it, if a rate is known that holds callers back.
+    pub(super) fn snapshot(&self, now: Instant) -> Option<DimensionSnapshot> {
+        let pace = self.pace.as_ref().filter(|_| self.is_to_blame)?;
+        Some(DimensionSnapshot {
+            source: Source::LearnedRate,
+            hold: Hold::Rate,
+            limit: pace.burst(),
+            remaining: pace.due_by(now),
+            reset: Some(pace.full_at().saturating_duration_since(now)),
+            interval: Some(pace.interval()),
+            age: self.taught_at.map(|at| now.saturating_duration_since(at)),
+        })
     }
 
     /// How many flow in within that time, if the rate is known.
@@ -147,6 +164,7 @@ impl Rate {
         }
         if closed.admitted() > 0 {
             self.learn(opened_at, &closed);
+            self.taught_at = Some(opened_at);
         }
         if let Some(pace) = &mut self.pace {
             pace.resume(opened_at, &closed, tempo);

@@ -120,6 +120,24 @@ impl Pace {
         ratio(span, self.interval()) as u64
     }
 
+    /// How many can be had at once.
+    pub(super) fn burst(&self) -> u64 {
+        self.burst.max(1.0) as u64
+    }
+
+    /// How many are due now, but for those that a probe lets go earlier.
+    pub(super) fn due_by(&self, now: Instant) -> u64 {
+        let Some(since) = now.checked_duration_since(self.due) else {
+            return 0;
+        };
+        self.flow(since).saturating_add(1).min(self.burst())
+    }
+
+    /// When as many are due as can be had at once.
+    pub(super) fn full_at(&self) -> Instant {
+        after(self.due, self.requests(self.burst() - 1))
+    }
+
     pub(super) fn is_probing(&self) -> bool {
         matches!(self.probe, Probe::Early { extra, .. } if extra > 0)
     }

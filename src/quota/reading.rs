@@ -1,0 +1,78 @@
+//! What a model shows of itself.
+//!
+//! Whoever looks holds the lock that callers wait for. So only what is needed is copied into a
+//! [`Reading`] that has the room for it, and the rest is computed from that afterwards.
+
+use super::{Admit, Cost, Dimension, Hold, MAX_DIMENSIONS, Model, RefusalCause};
+use crate::snapshot::{DimensionSnapshot, PauseSnapshot};
+use tokio::time::Instant;
+
+/// Most programs declare fewer quotas, and two limits at most are learned.
+const OTHERS: usize = 8;
+
+/// A copy of what a model knows at an instant.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    now: Instant,
+    announced: Vec<Dimension>,
+    others: Vec<DimensionSnapshot>,
+    pause: Option<(Instant, Option<RefusalCause>, u32)>,
+    pub(crate) in_flight: usize,
+}
+
+impl Reading {
+    /// Of nothing yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            now,
+            announced: Vec::with_capacity(MAX_DIMENSIONS),
+            others: Vec::with_capacity(OTHERS),
+            pause: None,
+            in_flight: 0,
+        }
+    }
+
+    /// The pause, if one is on.
+    pub(crate) fn pause(&self) -> Option<PauseSnapshot> {
+        let (ends_at, cause, refusals) = self.pause.clone()?;
+        let ends_in = ends_at.saturating_duration_since(self.now);
+        Some(PauseSnapshot {
+            ends_in,
+            cause,
+            refusals,
+        })
+    }
+
+    /// All that limits.
+    pub(crate) fn dimensions(self) -> Vec<DimensionSnapshot> {
+        let announced = self.announced.iter().map(|d| d.snapshot(self.now));
+        announced.chain(self.others).collect()
+    }
+}
+
+impl Model {
+    /// Copies what is known now.
+    pub(crate) fn read(&self, reading: &mut Reading) {
+        let now = reading.now;
+        reading.announced.extend_from_slice(&self.dimensions);
+        reading.others.extend(self.declared.snapshots(now));
+        let rate = self.rate.snapshot(now);
+        let concurrency = self.concurrency.snapshot(now);
+        reading.others.extend(rate.into_iter().chain(concurrency));
+        reading.pause = self.paused_until(now).map(|ends_at| {
+            let is_reading = self.pause.opens_at() != Some(ends_at);
+            let cause = self.blamed.clone().filter(|_| !is_reading);
+            (ends_at, cause, self.pause.refusals())
+        });
+        reading.in_flight = self.concurrency.in_flight() as usize;
+    }
+
+    /// When a call of this cost that arrives now is expected to go, with others of the cost `ahead`
+    /// before it, and what holds it back: all that is known, and the refusals that are being read.
+    pub(crate) fn foreseen(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
+        let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
+        let known = self.known(now, ahead, cost);
+        let learned = self.learned(now, ahead.requests);
+        super::strictest(now, known.chain(reading).chain(learned))
+    }
+}
