@@ -89,7 +89,7 @@ impl Gate {
         let (next, waiting, admitted) = self.with(|state, _| {
             state.quota.pass(now, state.queue.len() as u64);
             state.quota.read(&mut reading);
-            state.copy_totals(&mut totals);
+            state.add_totals(&mut totals);
             let (waiting, admitted) = (state.queue.len(), state.queue.admissions.len());
             let next = state.queue.first_cost().unwrap_or(Cost::of_request(0));
             (state.quota.admit(now, next), waiting, admitted)
@@ -111,11 +111,9 @@ impl Gate {
         }
     }
 
-    /// What was counted since the start.
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::with_room();
-        self.with(|state, _| state.copy_totals(&mut totals));
-        totals
+    /// Adds what was counted since the start.
+    pub(super) fn add_totals(&self, all: &mut Totals) {
+        self.with(|state, _| state.add_totals(all));
     }
 
     /// How long a call that arrives now would wait, as far as is known; `None` if it would not be let

@@ -210,10 +210,10 @@ impl State {
         }
     }
 
-    /// What was counted since the start.
-    pub(super) fn copy_totals(&self, totals: &mut Totals) {
-        totals.copy(&self.totals);
-        totals.calls = self.last_number;
+    /// Adds what was counted since the start.
+    pub(super) fn add_totals(&self, all: &mut Totals) {
+        all.add(&self.totals);
+        all.calls += self.last_number;
     }
 
     /// How long a call that arrives now would wait, as far as is known; `None` if it would not be let

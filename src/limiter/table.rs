@@ -87,8 +87,9 @@ impl Table {
             };
             let entry = self.entries.get(&key);
             if entry.is_some_and(|entry| entry.used == used && entry.is_free()) {
-                let entry = self.entries.remove(&key);
-                entry.iter().for_each(|e| self.left.add(&e.gate.totals()));
+                if let Some(entry) = self.entries.remove(&key) {
+                    entry.gate.add_totals(&mut self.left);
+                }
             }
         }
     }

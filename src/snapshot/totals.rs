@@ -23,28 +23,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Nothing yet, and the room for all that [`copy`](Self::copy) takes.
+    /// Nothing yet, and the room for all that may be [added](Self::add).
     pub(crate) fn with_room() -> Self {
         Self {
             refusals: Vec::with_capacity(MAX_KINDS + 1),
             given_back: Vec::with_capacity(MAX_KINDS),
             ..Self::default()
         }
-    }
-
-    /// The same as `other`; allocates nothing if this was made [`with_room`](Self::with_room).
-    pub(crate) fn copy(&mut self, other: &Self) {
-        let (mut refusals, mut given_back) = (
-            std::mem::take(&mut self.refusals),
-            std::mem::take(&mut self.given_back),
-        );
-        refusals.clone_from(&other.refusals);
-        given_back.clone_from(&other.given_back);
-        *self = Self {
-            refusals,
-            given_back,
-            ..*other
-        };
     }
 
     /// What both have counted.
@@ -181,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_the_same_and_needs_no_room_of_its_own() {
+    fn what_was_made_with_room_takes_all_without_more() {
         let mut totals = Totals {
             calls: 7,
             attempts: 9,
@@ -194,7 +179,7 @@ mod tests {
         totals.gave_back(StopReason::Deadline);
         let mut copy = Totals::with_room();
         let room = copy.refusals.capacity();
-        copy.copy(&totals);
+        copy.add(&totals);
         assert_eq!(copy, totals);
         assert_eq!(copy.refusals.capacity(), room);
     }
