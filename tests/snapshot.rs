@@ -22,7 +22,7 @@ fn api() -> Partition {
 }
 
 /// A service of this server, and what is to be seen of it.
-fn served(layer: RateLimitRetryLayer, server: &Server) -> (RateLimitRetry<Server>, Limits) {
+fn served(layer: &RateLimitRetryLayer, server: &Server) -> (RateLimitRetry<Server>, Limits) {
     let limits = layer.limits();
     (layer.layer(server.clone()), limits)
 }
@@ -71,10 +71,14 @@ fn with_tokens(id: usize, tokens: u64) -> Request<Body> {
 #[tokio::test(start_paused = true)]
 async fn what_openai_announces_is_seen_and_flows_in() {
     let server = Server::new(|_| openai(50, 3_000));
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let _ = call(&mut service, with_tokens(0, 100)).await.await;
     let partition = seen(&limits);
-    let names: Vec<_> = partition.dimensions().iter().map(|d| d.name()).collect();
+    let names: Vec<_> = partition
+        .dimensions()
+        .iter()
+        .map(DimensionSnapshot::name)
+        .collect();
     assert_eq!(names, ["requests", "tokens"]);
     let requests = partition.dimension("requests").unwrap();
     // The tenth unit may be missing by anything up to a whole one, so a unit takes up to 10/9 s.
@@ -131,7 +135,7 @@ async fn a_window_is_seen_until_it_ends_and_then_the_next_one() {
             .header("ratelimit-remaining", "40")
             .header("ratelimit-reset", "30")
     });
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let _ = call(&mut service, request(0)).await.await;
     let dimension = |limits| shown(&seen(limits).dimensions()[0]);
     let expected = (Source::Announced, 100, 40, Some(30_000), None, Some(0));
@@ -147,7 +151,7 @@ async fn what_was_declared_is_seen_from_the_first_call_on() {
     let tokens = Quota::tokens(many(600)).per_minute().burst(many(600));
     let server = Server::new(|_| ok());
     let layer = RateLimitRetryLayer::new().quota(quota).quota(tokens);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     for _ in 0..3 {
         let _ = call(&mut service, with_tokens(0, 100)).await.await;
     }
@@ -179,7 +183,7 @@ fn one_each_100_ms() -> Server {
 #[tokio::test(start_paused = true)]
 async fn a_learned_rate_is_seen() {
     let server = one_each_100_ms();
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let mut calls = Vec::new();
     for id in 0..200 {
         calls.push(call(&mut service, request(id)).await);
@@ -217,7 +221,7 @@ async fn a_learned_concurrency_is_seen() {
         ends.push(sent.at + ms(500));
         ok().after(ms(500))
     });
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let mut calls = Vec::new();
     for id in 0..100 {
         calls.push(call(&mut service, request(id)).await);
@@ -249,7 +253,7 @@ async fn a_pause_is_seen_with_its_cause_and_its_end() {
             .header("x-ratelimit-reset-requests", "60s"),
         _ => ok(),
     });
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let mut first = call(&mut service, request(0)).await;
     assert!(poll_once(&mut first).await.is_pending());
     advance(ms(5_000)).await;
@@ -278,7 +282,7 @@ async fn a_refusal_that_is_being_read_holds_back_without_a_cause() {
         0 => refuse("20").slow(ms(200), "later"),
         _ => ok(),
     });
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let mut first = call(&mut service, request(0)).await;
     assert!(poll_once(&mut first).await.is_pending());
     let partition = seen(&limits);
@@ -298,7 +302,7 @@ async fn a_refusal_that_is_being_read_holds_back_without_a_cause() {
 async fn who_waits_and_what_is_in_flight_is_counted() {
     let server = Server::new(|_| ok().after(ms(1_000)));
     let layer = RateLimitRetryLayer::new().quota(Quota::requests(many(3)).per(ms(10_000)));
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let mut calls = Vec::new();
     for id in 0..8 {
         calls.push(call(&mut service, request(id)).await);
@@ -341,7 +345,7 @@ async fn who_waits_and_what_is_in_flight_is_counted() {
 async fn a_turn_that_is_not_used_yet_is_told_apart() {
     let server = Server::new(|_| ok());
     let layer = RateLimitRetryLayer::new().quota(Quota::requests(many(1)).per(ms(1_000)));
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let mut calls = Vec::new();
     for id in 0..3 {
         calls.push(call(&mut service, request(id)).await);
@@ -371,7 +375,7 @@ async fn totals_tell_attempts_retries_and_the_time_waited() {
         (0, 1..=2) => refuse("3"),
         _ => ok(),
     });
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let mut waited = Duration::ZERO;
     for id in 0..3 {
         let answer = call(&mut service, request(id)).await.await.unwrap();
@@ -405,7 +409,7 @@ async fn totals_tell_why_calls_were_given_back() {
         _ => ok(),
     });
     let layer = RateLimitRetryLayer::new().max_retries(1);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let mut reasons = Vec::new();
     for id in [0, 1, 2, 4, 5, 3, 5] {
         let answer: Answer = call(&mut service, request(id)).await.await.unwrap();
@@ -453,7 +457,7 @@ async fn totals_tell_why_calls_were_given_back() {
 async fn a_call_that_gives_up_has_waited_too() {
     let server = Server::new(|_| refuse("2"));
     let layer = RateLimitRetryLayer::new().deadline(ms(5_000));
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let answer = call(&mut service, request(0)).await.await.unwrap();
     let waited = answer.extensions().get::<RetryReport>().unwrap().waited();
     let totals = limits.snapshot().totals().clone();
@@ -466,7 +470,7 @@ async fn a_call_that_gives_up_has_waited_too() {
 async fn nothing_that_is_seen_holds_a_credential() {
     let server = Server::new(|_| openai(50, 3_000));
     let layer = RateLimitRetryLayer::new();
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     for (name, secret) in [
         ("authorization", "Bearer hunter2"),
         ("x-api-key", "hunter2"),
@@ -497,7 +501,7 @@ fn named(name: &str) -> Request<Body> {
 #[tokio::test(start_paused = true)]
 async fn a_thousand_partitions_are_seen_in_order() {
     let server = Server::new(|_| ok());
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     for number in 0..1_000 {
         let _ = call(&mut service, named(&format!("{number:03}")))
             .await
@@ -521,7 +525,7 @@ async fn totals_outlast_the_partitions_that_had_to_leave() {
         _ => ok(),
     });
     let layer = RateLimitRetryLayer::new().max_partitions(10);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let mut calls = 0;
     for number in 0..300 {
         let _ = call(&mut service, named(&number.to_string())).await.await;
@@ -545,13 +549,17 @@ async fn what_is_forgotten_is_no_longer_seen_and_what_was_counted_stays() {
             .header("ratelimit-reset", "200")
     });
     let layer = RateLimitRetryLayer::new().quota(quota).max_retries(0);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let _ = call(&mut service, request(0)).await.await;
     assert_eq!(seen(&limits).dimensions().len(), 2);
     limits.forget(&api());
     let partition = seen(&limits);
     assert!(partition.pause().is_none());
-    let sources: Vec<_> = partition.dimensions().iter().map(|d| d.source()).collect();
+    let sources: Vec<_> = partition
+        .dimensions()
+        .iter()
+        .map(DimensionSnapshot::source)
+        .collect();
     assert_eq!(sources, [Source::Declared]);
     assert_eq!(partition.totals().refusals(), 1);
 }
@@ -576,7 +584,7 @@ async fn foreseen_and_waited(
 async fn a_call_waits_as_long_as_was_foreseen() {
     let quota = Quota::requests(many(1)).per(ms(1_000)).burst(many(1));
     let server = Server::new(|_| ok());
-    let (mut service, limits) = served(RateLimitRetryLayer::new().quota(quota), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new().quota(quota), &server);
     let unset = RequestOptions::new;
     let first = foreseen_and_waited(&mut service, &limits, unset()).await;
     assert_eq!(first, (Some(0), 0), "nothing is known yet");
@@ -597,7 +605,7 @@ async fn an_announced_wait_is_foreseen() {
         _ => ok(),
     });
     let layer = RateLimitRetryLayer::new().max_retries(0);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let _ = call(&mut service, request(0)).await.await;
     advance(ms(2_000)).await;
     let next = foreseen_and_waited(&mut service, &limits, RequestOptions::new()).await;
@@ -607,7 +615,7 @@ async fn an_announced_wait_is_foreseen() {
 #[tokio::test(start_paused = true)]
 async fn tokens_that_are_announced_are_foreseen_by_the_cost() {
     let server = Server::new(|_| openai(59, 0));
-    let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+    let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let _ = call(&mut service, with_tokens(0, 100)).await.await;
     let wait = |tokens| {
         let request = with_tokens(0, tokens).map(|_| "");
@@ -655,7 +663,7 @@ async fn who_would_not_be_let_in_is_told_so() {
         _ => ok(),
     });
     let layer = RateLimitRetryLayer::new().max_retries(0).max_waiting(1);
-    let (mut service, limits) = served(layer, &server);
+    let (mut service, limits) = served(&layer, &server);
     let short = RequestOptions::new().deadline(ms(6_000));
     let none = RequestOptions::new().deadline(ms(0));
     let open = foreseen_and_waited(&mut service, &limits, none.clone()).await;
@@ -671,7 +679,7 @@ async fn who_would_not_be_let_in_is_told_so() {
 async fn looking_changes_nothing() {
     async fn times(looks: bool) -> Vec<u128> {
         let server = one_each_100_ms();
-        let (mut service, limits) = served(RateLimitRetryLayer::new(), &server);
+        let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
         fastrand::seed(7);
         let mut calls = Vec::new();
         for id in 0..100 {
