@@ -126,6 +126,18 @@ async fn what_openai_announces_is_seen_and_flows_in() {
         Some(64_000),
     );
     assert_eq!(requests, expected);
+
+    let _ = call(&mut service, with_tokens(0, 100)).await.await;
+    let requests = shown(seen(&limits).dimension("requests").unwrap());
+    let expected = (
+        Source::Announced,
+        60,
+        50,
+        Some(10_000),
+        Some(1_111),
+        Some(0),
+    );
+    assert_eq!(requests, expected, "announced anew");
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +291,7 @@ async fn a_pause_is_seen_with_its_cause_and_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_that_is_being_read_holds_back_without_a_cause() {
     let server = Server::new(|sent| match sent.index {
-        0 => refuse("20").slow(ms(200), "later"),
+        0..2 => refuse("20").slow(ms(200), "later"),
         _ => ok(),
     });
     let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
@@ -296,6 +308,11 @@ async fn a_refusal_that_is_being_read_holds_back_without_a_cause() {
         (pause.cause(), pause.ends_in()),
         (Some(&RefusalCause::Rate), ms(19_800))
     );
+    advance(ms(19_800)).await;
+    assert!(poll_once(&mut first).await.is_pending());
+    let partition = seen(&limits);
+    let pause = partition.pause().unwrap();
+    assert_eq!((pause.cause(), pause.ends_in()), (None, ms(20_000)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -455,15 +472,20 @@ async fn totals_tell_why_calls_were_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_gives_up_has_waited_too() {
-    let server = Server::new(|_| refuse("2"));
-    let layer = RateLimitRetryLayer::new().deadline(ms(5_000));
+    let server = Server::new(|_| refuse("60").after(ms(500)));
+    let quota = Quota::requests(many(1)).per(ms(1_000));
+    let layer = RateLimitRetryLayer::new().quota(quota).deadline(ms(5_000));
     let (mut service, limits) = served(&layer, &server);
-    let answer = call(&mut service, request(0)).await.await.unwrap();
-    let waited = answer.extensions().get::<RetryReport>().unwrap().waited();
+    let first = call(&mut service, request(0)).await;
+    let second = call(&mut service, request(1)).await;
+    let (_, second) = tokio::join!(first, second);
+    let second = second.unwrap();
+    let report = second.extensions().get::<RetryReport>().unwrap();
+    assert_eq!((report.attempts(), report.waited()), (0, ms(500)));
     let totals = limits.snapshot().totals().clone();
-    assert_eq!(totals.given_back_by(StopReason::Deadline), 1);
-    assert!(waited >= ms(4_000));
-    assert_eq!(totals.waited(), waited);
+    assert_eq!(totals.given_back_by(StopReason::Deadline), 2);
+    assert_eq!(totals.answered_locally(), 1);
+    assert_eq!(totals.waited(), ms(500));
 }
 
 #[tokio::test(start_paused = true)]
@@ -659,13 +681,14 @@ async fn the_partition_is_that_of_the_call() {
 #[tokio::test(start_paused = true)]
 async fn who_would_not_be_let_in_is_told_so() {
     let server = Server::new(|sent| match sent.index {
-        0 => refuse("7"),
+        1 => refuse("7"),
         _ => ok(),
     });
     let layer = RateLimitRetryLayer::new().max_retries(0).max_waiting(1);
     let (mut service, limits) = served(&layer, &server);
     let short = RequestOptions::new().deadline(ms(6_000));
     let none = RequestOptions::new().deadline(ms(0));
+    let _ = call(&mut service, request(0)).await.await;
     let open = foreseen_and_waited(&mut service, &limits, none.clone()).await;
     assert_eq!(open, (Some(0), 0), "what goes at once needs no time");
     let late = foreseen_and_waited(&mut service, &limits, short).await;
