@@ -458,6 +458,7 @@ where
         self.body.release();
         if let Some(reason) = stopped {
             observe::gave_back_failure(self.caller.gate().partition(), self.attempts, reason);
+            self.caller.count(|totals| totals.gave_back(reason));
             let report = self.report().stopped(reason);
             response.extensions_mut().insert(report);
         } else if self.attempts > 1 || !self.waited.is_zero() {

@@ -471,6 +471,21 @@ async fn totals_tell_why_calls_were_given_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_are_counted_when_they_are_retried_and_given_back() {
+    let server = Server::new(|_| status(502));
+    let layer = RateLimitRetryLayer::new().max_retries(2);
+    let layer = layer.retry_if(|response| response.status == 502);
+    let (mut service, limits) = served(&layer, &server);
+    let mut request = request(0);
+    *request.method_mut() = http::Method::GET;
+    let _ = call(&mut service, request).await.await;
+    let totals = limits.snapshot().totals().clone();
+    assert_eq!((totals.attempts(), totals.retries()), (3, 2));
+    assert_eq!((totals.refusals(), totals.given_back()), (0, 1));
+    assert_eq!(totals.given_back_by(StopReason::MaxRetries), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_gives_up_has_waited_too() {
     let server = Server::new(|_| refuse("60").after(ms(500)));
     let quota = Quota::requests(many(1)).per(ms(1_000));

@@ -93,6 +93,7 @@ where
     /// An error that was to be retried is the end of the call all the same.
     pub(super) fn give_back_error(&mut self, error: E, reason: StopReason) -> E {
         observe::gave_back_failure(self.caller.gate().partition(), self.attempts, reason);
+        self.caller.count(|totals| totals.gave_back(reason));
         self.fail(error)
     }
 

@@ -52,7 +52,7 @@ impl Totals {
         self.add_refusals(cause, 1);
     }
 
-    /// A call ends with a refusal, or with an answer of our own.
+    /// A call ends with what could have been retried, or with an answer of our own.
     pub(crate) fn gave_back(&mut self, reason: StopReason) {
         add(&mut self.given_back, &reason, 1);
     }
@@ -89,8 +89,9 @@ impl Totals {
         count(&self.refusals, cause)
     }
 
-    /// Calls that ended with a refusal, whatever the reason: with the server's, or with the layer's
-    /// own answer.
+    /// Calls that ended with a refusal, the server's or the layer's own answer, or with a failure that
+    /// [`retry_if`](crate::RateLimitRetryLayer::retry_if) or
+    /// [`retry_error`](crate::RateLimitRetryLayer::retry_error) would have had retried.
     pub fn given_back(&self) -> u64 {
         self.given_back.iter().map(|(_, count)| count).sum()
     }

@@ -76,12 +76,11 @@ impl Sliding {
     /// How much may be taken.
     pub(super) fn left(&self, now: Instant, cushion: Duration) -> u64 {
         let counts_for = self.counts_for(cushion);
-        let counted = self
-            .entries
-            .iter()
-            .filter(|e| after(e.last, counts_for) > now);
-        let counted = counted.fold(0, |sum: u64, e| sum.saturating_add(e.units));
-        self.limit.saturating_sub(counted)
+        // Those that no longer count are few: the others are not looked at.
+        let entries = self.entries.iter();
+        let over = entries.take_while(|e| after(e.last, counts_for) <= now);
+        let over: u64 = over.map(|entry| entry.units).sum();
+        self.limit.saturating_sub(self.units - over)
     }
 
     /// When nothing that was taken counts any longer.
