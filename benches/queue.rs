@@ -72,6 +72,9 @@ fn instructions(waiting: u64, admissions: u64) -> Result<u64, Box<dyn Error>> {
         .arg(env::current_exe()?)
         .args([waiting, admissions].map(|number| number.to_string()))
         .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
     let told = String::from_utf8_lossy(&output.stderr);
     let (_, collected) = told
         .split_once("Collected : ")

@@ -115,10 +115,14 @@ impl<B: Body> Body for ResponseBody<B> {
             KindProj::Inner { body } => poll_inner(body, cx),
             KindProj::Again { again } => again.poll_frame(cx),
         });
-        match &item {
-            // Who knows that nothing follows need not ask for it.
-            Some(Ok(_)) if !this.kind.is_end_stream() => {}
-            _ => this.watched.take().into_iter().for_each(Watched::ended),
+        // Who knows that nothing follows need not ask for it.
+        let is_end = !matches!(item, Some(Ok(_))) || this.kind.is_end_stream();
+        if is_end {
+            if let Some(watched) = this.watched.take() {
+                watched.ended();
+            }
+        } else if let Some(watched) = this.watched {
+            watched.goes_on();
         }
         Poll::Ready(item)
     }
@@ -234,6 +238,7 @@ mod tests {
     };
 
     use http_body_util::{BodyExt, Full};
+    use std::time::Duration;
     use tokio::time::Instant;
 
     use super::*;
@@ -297,8 +302,8 @@ mod tests {
     struct Ends(Mutex<Vec<(u64, bool)>>);
 
     impl Watcher for Ends {
-        fn ended(&self, number: u64, _: Instant, by_server: bool) {
-            self.0.lock().unwrap().push((number, by_server));
+        fn ended(&self, number: u64, worked: Option<Duration>) {
+            self.0.lock().unwrap().push((number, worked.is_some()));
         }
     }
 
@@ -335,6 +340,12 @@ mod tests {
         let ends = Arc::new(Ends::default());
         drop(watched(ResponseBody::inner(Script::new([])), &ends));
         assert_eq!(*ends.0.lock().unwrap(), [(7, false)]);
+        let script = Script::new([data("a"), data("b")]);
+        let mut body = watched(ResponseBody::inner(script), &ends);
+        assert!(poll(&mut body, &Wakes::new()).is_ready());
+        drop(body);
+        let told = ends.0.lock().unwrap().pop();
+        assert_eq!(told, Some((7, true)), "until the part that came last");
         let body = watched(ResponseBody::inner(Script::new([])), &ends);
         assert_eq!(Arc::strong_count(&ends), 1);
         drop(ends);

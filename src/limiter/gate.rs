@@ -31,10 +31,8 @@ pub(crate) struct Gate {
 }
 
 impl Watcher for Gate {
-    fn ended(&self, number: u64, sent_at: Instant, by_server: bool) {
-        let now = Instant::now();
-        let took = by_server.then(|| now.saturating_duration_since(sent_at));
-        self.learn(now, |state, _| state.quota.ended(number, took));
+    fn ended(&self, number: u64, worked: Option<Duration>) {
+        self.learn(Instant::now(), |state, _| state.quota.ended(number, worked));
     }
 }
 

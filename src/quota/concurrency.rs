@@ -159,8 +159,8 @@ impl Concurrency {
         self.streams.begin(now)
     }
 
-    /// The body of an answer has ended or was dropped; and how long all of it took, if the server
-    /// has ended it.
+    /// The body of an answer has ended or was dropped; and how long the server has worked on it, as
+    /// far as is known.
     pub(super) fn ended(&mut self, number: u64, took: Option<Duration>) {
         if self.streams.end(number) {
             self.done();

@@ -286,16 +286,17 @@ impl Model {
     /// The request will not be heard of again: dropped, or failed without an answer.
     pub(crate) fn abandoned(&mut self, sent: Sent) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
-        self.unexplained(sent);
+        self.opening.failed(sent.reserved.step);
+        match self.concurrency.usual_work(&self.tempo) {
+            Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
+            None => self.concurrency.done(),
+        }
     }
 
     /// An answer of which it is not known whether it was served.
     pub(crate) fn unexplained(&mut self, sent: Sent) {
         self.opening.failed(sent.reserved.step);
-        match self.tempo.usual_answer() {
-            Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
-            None => self.concurrency.done(),
-        }
+        self.concurrency.done();
     }
 
     /// An answer, by which the request was refused or not, announced what is left.
@@ -511,10 +512,8 @@ impl Model {
         let rate = self.rate.opens_at(ahead).map(|at| (at, Hold::Rate));
         let is_full = !self.concurrency.is_open() && !self.opening.is_at_pause();
         let cap = is_full.then(|| {
-            let usual = self
-                .tempo
-                .usual_answer()
-                .unwrap_or(self.tempo.refusal_time());
+            let usual = self.concurrency.usual_work(&self.tempo);
+            let usual = usual.unwrap_or(self.tempo.refusal_time());
             (after(now, usual), Hold::Concurrency)
         });
         opening.into_iter().chain(rate).chain(cap)

@@ -3,16 +3,16 @@
 //! A refusal comes within a round trip ([`Tempo`](super::tempo::Tempo)); what may be refused is
 //! what is *undecided*: neither answered nor older than that. So it is the undecided that are
 //! bounded, and not what is in flight: a burst opens on the clock of refusals, whatever the pace of
-//! answers. The bound begins low. Each request that was served raises it by an eighth, so at
-//! the limit an eighth of what was admitted before is refused; behind the first hundred by half. Where answers take so long that none has
-//! come yet, they can not be the clock: then each request that proves to be admitted raises it by
-//! one, and the burst doubles with each of these spans.
+//! answers. The bound begins low. Each request that was served raises it by an eighth, so at the
+//! limit an eighth of what was admitted before is refused; behind the first hundred by a quarter.
+//! Where answers take so long that none has come yet, they can not be the clock: then each request
+//! that proves to be admitted raises it by one, and the burst doubles with each of these spans.
 //!
 //! After a pause one request goes, and with each that proves to be admitted one more: a server that
 //! still refuses is asked once and not a thousand times, and one that serves again has a thousand
 //! requests within ten round trips. Where nothing else is known than how many were admitted before
 //! the refusal, the bound narrows shortly before that number, for it is there that the quota is
-//! likely to end, and behind it grows as it did the first time.
+//! likely to end, and behind it grows by an eighth again.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
@@ -21,10 +21,10 @@ use tokio::time::Instant;
 const FIRST: f64 = 5.0;
 
 /// By how much each request that was served raises the bound, as long as few were; and when so many
-/// were that a few refusals among them are a small price. A thousand are out after twenty round
-/// trips, and a quota of twenty refuses two or three.
+/// were that it is more likely that there is no limit at all. A thousand are out after some twenty
+/// round trips; a quota of twenty refuses two or three, and one of a thousand two hundred at worst.
 const GROWTH: f64 = 0.125;
-const FAST_GROWTH: f64 = 0.5;
+const FAST_GROWTH: f64 = 0.25;
 const MANY: u64 = 100;
 
 /// Near the number at which the quota may end, and just behind it.
@@ -136,6 +136,7 @@ impl Opening {
                     break;
                 }
                 if oldest.progress == Progress::Admitted {
+                    // Its time begins when it is sent.
                     oldest.at = now;
                     break;
                 }

@@ -45,7 +45,7 @@ impl Streams {
 
     /// The server has ended one, so long after it was sent.
     pub(super) fn took(&mut self, took: Duration) {
-        let longest = self.longest.unwrap_or(took);
+        let longest = self.longest.unwrap_or_default();
         // One that was kept in a drawer for hours does not tell how long all take.
         let took = took.min(longest.max(LEAST).saturating_mul(2));
         self.longest = Some(took.max(longest.saturating_sub(longest.saturating_sub(took) / DECAY)));
@@ -119,6 +119,9 @@ mod tests {
 
     #[test]
     fn one_that_was_kept_is_no_measure() {
+        let mut streams = Streams::default();
+        streams.took(3_600 * SECOND);
+        assert_eq!(counts_for(&mut streams), 80 * SECOND);
         let mut streams = Streams::default();
         streams.took(SECOND);
         streams.took(3_600 * SECOND);

@@ -10,6 +10,7 @@
 //! that it named too short. One that names too short a wait time and again names none. A cycle in which nobody waited tells the least that the rate can be, for
 //! it was the callers that set the pace.
 
+mod contrary;
 mod cycle;
 mod pace;
 

@@ -12,7 +12,8 @@
 //! time punishes a probe with a wait of unknown length: there the pace rises by small steps instead.
 
 use super::{
-    cycle::{BLUR, CHANGE, Closed, Sample},
+    contrary::{Contrary, Verdict},
+    cycle::{Closed, Sample},
     nanoseconds, ratio,
 };
 use crate::quota::{after, level::SLOWEST, tempo::Tempo};
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 const MEMORY: f64 = 100.0;
 
 /// From fewer admissions than this no least rate is taken, and no other one believed.
-const FEW: f64 = 8.0;
+pub(super) const FEW: f64 = 8.0;
 
 /// Admissions from one probe to the next: while the rate is new or has fallen, when it has just
 /// risen, and at most; and by what they grow.
@@ -72,14 +73,6 @@ pub(super) struct Pace {
     admitted: u64,
     /// The samples of late that the rate is far from.
     contrary: Contrary,
-}
-
-/// Samples in a row that say that the rate is another one. They must be of a few admissions together
-/// before that is believed: one that another process left over tells nothing.
-#[derive(Clone, Copy, Debug, Default)]
-struct Contrary {
-    admitted: f64,
-    nanoseconds: f64,
 }
 
 /// How a higher rate is tried.
@@ -192,37 +185,29 @@ impl Pace {
         if let Probe::Rise { proved, .. } = self.probe {
             self.interval = self.interval.max(proved);
         }
-        let expected = interval * admitted / self.interval;
-        let off = (admitted - expected).abs();
         if sample.is_least {
             if admitted >= FEW {
                 self.interval = bounded(self.interval.min(interval));
             }
             return;
         }
-        let is_off = off > BLUR && off > CHANGE * expected;
-        let contrary = &mut self.contrary;
-        if is_off {
-            contrary.admitted += admitted;
-            contrary.nanoseconds += interval * admitted;
-        } else {
-            *contrary = Contrary::default();
-        }
-        if is_off && contrary.admitted >= FEW {
-            self.has_fallen = interval > self.interval;
-            let patience = if self.has_fallen { PATIENCE } else { RISEN };
-            self.patience = patience.min(admitted);
-            self.interval = bounded(contrary.nanoseconds / contrary.admitted);
-            self.weight = contrary.admitted;
-            *contrary = Contrary::default();
-        } else {
-            let share = admitted / (admitted + self.weight);
-            self.interval = bounded(self.interval + (interval - self.interval) * share);
-            self.weight = (self.weight + admitted).min(MEMORY);
-            if self.patience < PATIENCE {
-                self.patience = (self.patience * 2.0).min(PATIENCE);
-            } else if !self.has_fallen {
-                self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+        match self.contrary.hear(sample, self.interval) {
+            Verdict::Changed { interval, admitted } => {
+                self.has_fallen = interval > self.interval;
+                let patience = if self.has_fallen { PATIENCE } else { RISEN };
+                self.patience = patience.min(admitted);
+                self.interval = bounded(interval);
+                self.weight = admitted;
+            }
+            Verdict::Same | Verdict::Doubtful => {
+                let share = admitted / (admitted + self.weight);
+                self.interval = bounded(self.interval + (interval - self.interval) * share);
+                self.weight = (self.weight + admitted).min(MEMORY);
+                if self.patience < PATIENCE {
+                    self.patience = (self.patience * 2.0).min(PATIENCE);
+                } else if !self.has_fallen {
+                    self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+                }
             }
         }
     }

@@ -298,7 +298,7 @@ fn a_rate_that_falls_is_learned_anew() {
 }
 
 #[test]
-fn one_that_others_have_left_over_is_no_rate() {
+fn one_that_others_have_left_over_is_not_taken_for_the_rate() {
     // Another client uses the quota up as soon as it opens, and leaves one.
     let mut world = World::new(SECOND / 10, 20, Hint::Nothing);
     world.admit(500);
