@@ -78,6 +78,11 @@
 //! The state that calls share lives in the layer: its clones, and all services made from it, share
 //! it. [`hosts`] goes through clients and other layers one by one.
 //!
+//! # Why a request waits
+//!
+//! [`Limits::snapshot`] shows what is known and what holds callers back, live; [`waiting`] goes from
+//! what is seen there, and in logs, to what it means and what to do about it.
+//!
 //! # Features
 //!
 //! None by default. With `reqwest`, `RateLimitRetryLayer::new().reqwest(client)` is the layer over a
@@ -138,6 +143,9 @@ pub use snapshot::{DimensionSnapshot, PartitionSnapshot, PauseSnapshot, Snapshot
     allow(rustdoc::broken_intra_doc_links)
 )]
 pub mod hosts {}
+
+#[doc = include_str!("waiting.md")]
+pub mod waiting {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
