@@ -145,7 +145,7 @@ fn gauge(dimension: &DimensionSnapshot, width: usize) -> String {
 }
 
 fn counts(totals: &Totals) -> String {
-    let mut counts = format!(
+    let counts = format!(
         "calls {}, sent {}, retries {}, given back {}, refused {}",
         count(totals.calls()),
         count(totals.attempts()),
@@ -157,10 +157,10 @@ fn counts(totals: &Totals) -> String {
     let causes: Vec<String> = causes
         .map(|(cause, refusals)| format!("{} {}", cut(cause.name(), 20), count(refusals)))
         .collect();
-    if !causes.is_empty() {
-        counts += &format!(" ({})", causes.join(", "));
+    if causes.is_empty() {
+        return counts;
     }
-    counts
+    format!("{counts} ({})", causes.join(", "))
 }
 
 /// In at most seven columns.

@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
     let stop = async {
         // Without a handler the signal ends the program by itself.
         if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     match watch(Traffic::start(requests), view, &mut io::stdout(), stop).await {
