@@ -8,9 +8,10 @@ use crate::{
     config::Config,
     limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn, Waited},
     observe,
+    observer::{GaveUp, RetryReason, RetryScheduled, WaitEnded},
     options::RequestOptions,
     payload,
-    quota::{Refused, after, exceeds_limit, is_due_to_size},
+    quota::{Hold, Refused, after, exceeds_limit, is_due_to_size},
     refusal::{Kept, Moment, READING_TIME, Refusal, Scope, answered_by_us},
     report::{Attempt, RetryReport, StopReason},
     retry::{self, ClassifyError, Decision, Policy},
@@ -28,6 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, Sleep};
+use tracing::Span;
 
 /// How often in a row a request tries whether the server has opened again.
 const MAX_PROBES: u32 = 3;
@@ -54,6 +56,8 @@ pub(crate) struct Call<M, R, B, ResB: Body, E> {
     refusal: Option<Box<Refusal<ResB>>>,
     /// What is left of the last answer while the call waits to be sent again.
     kept: Kept<E>,
+    /// What all of it happens in, for those who look at spans.
+    span: Option<Arc<Span>>,
 }
 
 /// What the inner service's answer means for the call: its end, or what comes next.
@@ -116,11 +120,13 @@ where
             // Who waits has the time to look into the body; by its turn tokens may be counted.
             caller.revalue(payload::cost(tokens, &body, true));
         }
+        let span = observe::span(caller.gate().partition());
         Self {
             head,
             body,
             map_body,
             retry_error,
+            span,
             caller,
             config: Arc::clone(config),
             max_retries,
@@ -134,14 +140,24 @@ where
         }
     }
 
+    /// What all of the call happens in, for those who look at spans.
+    pub(crate) fn span(&self) -> Option<Arc<Span>> {
+        self.span.clone()
+    }
+
+    /// The call is over.
+    pub(crate) fn close_span(&mut self) {
+        self.span = None;
+    }
+
     /// The first attempt, if the partition is open and nobody older waits.
     pub(crate) fn send_at_once(&mut self) -> Option<Request<M::Out>> {
         if self.caller.is_in_flight() {
             return self.request();
         }
         let now = Instant::now();
-        if let Some(delay) = self.caller.expected_wait(now) {
-            observe::queued(self.caller.gate().partition(), delay);
+        if let Some((delay, hold)) = self.caller.expected_wait(now) {
+            observe::queued(self.caller.gate().partition(), delay, hold.as_ref());
             self.waiting_since = Some(now);
         }
         None
@@ -180,14 +196,17 @@ where
         if !self.body.can_replay() {
             return Next::GiveUp(GivenUp::now(StopReason::BodyNotReplayable, now));
         }
-        let waited = Waited {
-            time: self.waits(now),
-            is_retry: self.attempts > 0,
-        };
-        if !self.caller.confirm(now, waited) {
+        let time = self.waits(now);
+        let is_retry = self.attempts > 0;
+        if !self.caller.confirm(now, Waited { time, is_retry }) {
             return Next::Wait;
         }
         self.waited(now);
+        self.config.observers.wait_ended(&WaitEnded {
+            partition: self.caller.gate().partition().clone(),
+            attempts: self.attempts,
+            waited: time,
+        });
         match self.request() {
             Some(request) => Next::Send(request),
             None => Next::GiveUp(GivenUp::now(StopReason::BodyNotReplayable, now)),
@@ -227,7 +246,7 @@ where
             self.caller
                 .answered(heard.at, signal.limits(), Lesson::Pointless);
             let response = response.map(ResponseBody::inner);
-            return Break(Ok(self.give_back(response, reason)));
+            return Break(Ok(self.give_back(response, reason, None)));
         }
         let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
         self.caller
@@ -276,13 +295,12 @@ where
         }
         match decision {
             Decision::Return { reason, delay } => {
-                self.hold_back(status, delay, &signal, heard.at);
+                self.hold_back(delay, &signal, heard.at);
                 self.waiting_since = None;
-                Some(self.give_back(refusal.into_response(), reason))
+                Some(self.give_back(refusal.into_response(), reason, None))
             }
             Decision::Retry { delay } => {
-                observe::retry_scheduled(self.caller.gate().partition(), self.attempts, delay);
-                let is_pause = self.hold_back(status, Some(delay), &signal, heard.at);
+                let is_pause = self.hold_back(Some(delay), &signal, heard.at);
                 // One that is refused again and again lets another find out whether it is the
                 // server or this very request.
                 let yields = is_pause && self.yields(after(heard.at, delay * 2));
@@ -291,6 +309,7 @@ where
                 let cost = payload::cost(self.tokens, &self.body, true);
                 self.caller.queue_again(Instant::now(), cost, resting);
                 self.kept = Kept::of(*refusal);
+                self.schedules_retry(rest, RetryReason::Refused, Some(status));
                 None
             }
         }
@@ -311,22 +330,28 @@ where
         self.body.release();
         let refused = match self.kept.take() {
             Kept::Whole(refusal) => {
-                return Ok(self.give_back(refusal.map(ResponseBody::from), given_up.reason));
+                let refusal = refusal.map(ResponseBody::from);
+                return Ok(self.give_back(refusal, given_up.reason, given_up.hold.as_ref()));
             }
-            Kept::Error(error) => return Err(self.give_back_error(*error, given_up.reason)),
+            Kept::Error(error) => {
+                let hold = given_up.hold.as_ref();
+                return Err(self.give_back_error(*error, given_up.reason, hold));
+            }
             Kept::Status(status) => Some(status),
             Kept::Nothing => None,
         };
-        let partition = self.caller.gate().partition();
-        observe::answered_locally(partition, given_up);
         self.caller.count(|totals| {
             totals.gave_back(given_up.reason);
             totals.answered_locally += 1;
         });
-        let report = self.report();
-        Ok(answer::too_many_requests(
-            partition, given_up, refused, now, report,
-        ))
+        let (partition, report) = (self.caller.gate().partition(), self.report());
+        let answer = answer::too_many_requests(partition, given_up, refused, now, report);
+        self.config.observers.gave_up(&GaveUp {
+            held_by: given_up.hold.clone(),
+            answered_locally: true,
+            ..self.gives_up(given_up.reason, Some(answer.status()))
+        });
+        Ok(answer)
     }
 
     /// The inner service has failed, and its error is the end of the call.
@@ -353,6 +378,9 @@ where
         let mut request = Request::from_parts(self.head.clone(), self.map_body.map_body(body));
         if self.attempts > 1 {
             request.extensions_mut().insert(Attempt::new(self.attempts));
+            if let Some(span) = &self.span {
+                observe::resent(span, self.attempts - 1);
+            }
         }
         Some(request)
     }
@@ -408,13 +436,7 @@ where
 
     /// Tells the partition what the whole refusal means for all; whether it is a pause. A request
     /// that is larger than what is left has to wait by itself: smaller ones have not.
-    fn hold_back(
-        &mut self,
-        status: StatusCode,
-        delay: Option<Duration>,
-        signal: &Signal,
-        heard_at: Instant,
-    ) -> bool {
+    fn hold_back(&mut self, delay: Option<Duration>, signal: &Signal, heard_at: Instant) -> bool {
         let is_its_own =
             is_due_to_size(signal.limits(), self.caller.tokens()) || self.is_singled_out();
         let pause = delay.filter(|_| !is_its_own);
@@ -422,10 +444,7 @@ where
             until: after(heard_at, delay),
             wait: signal.wait(),
         });
-        let is_new = self.caller.understood(Instant::now(), refused);
-        if let Some(delay) = pause.filter(|_| is_new) {
-            observe::paused(self.caller.gate().partition(), status, delay);
-        }
+        self.caller.understood(Instant::now(), refused);
         pause.is_some()
     }
 
@@ -457,11 +476,9 @@ where
         }
         self.body.release();
         if let Some(reason) = stopped {
-            observe::gave_back_failure(self.caller.gate().partition(), self.attempts, reason);
-            self.caller.count(|totals| totals.gave_back(reason));
-            let report = self.report().stopped(reason);
-            response.extensions_mut().insert(report);
-        } else if self.attempts > 1 || !self.waited.is_zero() {
+            return self.give_back(response, reason, None);
+        }
+        if self.attempts > 1 || !self.waited.is_zero() {
             response.extensions_mut().insert(self.report());
         }
         response
@@ -471,13 +488,41 @@ where
         &mut self,
         mut response: Response<ResponseBody<ResB>>,
         reason: StopReason,
+        held_by: Option<&Hold>,
     ) -> Response<ResponseBody<ResB>> {
-        observe::gave_back(self.caller.gate().partition(), self.attempts, reason);
         self.caller.count(|totals| totals.gave_back(reason));
         self.body.release();
         let report = self.report().stopped(reason);
         response.extensions_mut().insert(report);
+        self.config.observers.gave_up(&GaveUp {
+            held_by: held_by.cloned(),
+            ..self.gives_up(reason, Some(response.status()))
+        });
         response
+    }
+
+    /// The call waits to be sent again.
+    fn schedules_retry(&self, delay: Duration, reason: RetryReason, status: Option<StatusCode>) {
+        self.config.observers.retry_scheduled(&RetryScheduled {
+            partition: self.caller.gate().partition().clone(),
+            attempts: self.attempts,
+            delay,
+            reason,
+            status,
+        });
+    }
+
+    /// What is told of the end of a call that was to be sent again, or at all.
+    fn gives_up(&self, reason: StopReason, status: Option<StatusCode>) -> GaveUp {
+        GaveUp {
+            partition: self.caller.gate().partition().clone(),
+            reason,
+            attempts: self.attempts,
+            waited: self.waited,
+            status,
+            held_by: None,
+            answered_locally: false,
+        }
     }
 
     fn report(&self) -> RetryReport {

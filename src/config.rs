@@ -1,6 +1,7 @@
 //! What the setters of the layer set.
 
 use crate::{
+    observe::Observers,
     partition::PartitionBy,
     quota::Quota,
     retry::{Backoff, Policy},
@@ -26,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) retries_failures: bool,
     pub(crate) partition_by: Option<PartitionBy>,
     pub(crate) quotas: Vec<Quota>,
+    pub(crate) observers: Arc<Observers>,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             retries_failures: false,
             partition_by: None,
             quotas: Vec::new(),
+            observers: Arc::default(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum ConfigErrorKind {
         /// What it was to end with.
         max: Duration,
     },
+    /// A threshold that no usage ever crosses, or that each does: not above zero, or above one.
+    UsageThreshold,
 }
 
 impl ConfigError {
@@ -33,6 +35,12 @@ impl ConfigError {
     pub(crate) fn backoff_order(initial: Duration, max: Duration) -> Self {
         Self {
             kind: ConfigErrorKind::BackoffOrder { initial, max },
+        }
+    }
+
+    pub(crate) fn usage_threshold() -> Self {
+        Self {
+            kind: ConfigErrorKind::UsageThreshold,
         }
     }
 
@@ -53,6 +61,9 @@ impl fmt::Display for ConfigError {
                     f,
                     "expected a maximum backoff of at least {initial:?}, found {max:?}"
                 )
+            }
+            ConfigErrorKind::UsageThreshold => {
+                f.write_str("expected a usage threshold above 0.0 and of at most 1.0")
             }
         }
     }

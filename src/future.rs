@@ -19,6 +19,7 @@ use std::{
 };
 use tokio::time::Sleep;
 use tower_service::Service;
+use tracing::Span;
 
 /// Why there is a service in every state but the last.
 const UNFINISHED: &str = "a call that is not over has a service";
@@ -170,6 +171,8 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let span = this.call.span();
+        let _entered = span.as_deref().map(Span::enter);
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { future } => match this.call.hear(ready!(future.poll(cx))) {
@@ -206,6 +209,7 @@ where
                     // in a queue for one.
                     this.state.set(State::Done);
                     *this.service = None;
+                    this.call.close_span();
                     return Poll::Ready(output);
                 }
             }

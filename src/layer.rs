@@ -6,6 +6,7 @@ use crate::{
     error::ConfigError,
     limiter::Limiter,
     limits::Limits,
+    observer::Observer,
     partition::{Partition, Request},
     quota::Quota,
     retry::{Backoff, RetryFn, RetryNone},
@@ -257,6 +258,32 @@ impl<M, R> RateLimitRetryLayer<M, R> {
         partition: impl Fn(&Request<'_>) -> Partition + Send + Sync + 'static,
     ) -> Self {
         self.with(|config| config.partition_by = Some(Arc::new(partition)))
+    }
+
+    /// Functions to be told of what happens: retries, pauses, limits, and that most of a limit is in use.
+    /// Each use adds one.
+    ///
+    /// Default: none, and then it costs nothing. A call tells the observers of the layer by which it was
+    /// made. What concerns all calls, such as a pause, is told to those of the layer by which the
+    /// partition was first met: add them before the layer is cloned or used.
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.with(|config| Arc::make_mut(&mut config.observers).add(observer))
+    }
+
+    /// How much of a limit must be in use for [`Observer::usage_high`] to be called, from 0.0 to 1.0.
+    ///
+    /// Default: 0.8, which leaves a fifth as a warning.
+    ///
+    /// # Errors
+    ///
+    /// If it is not above zero, or above one.
+    pub fn usage_threshold_ratio(self, ratio: f64) -> Result<Self, ConfigError> {
+        if !(ratio > 0.0 && ratio <= 1.0) {
+            return Err(ConfigError::usage_threshold());
+        }
+        Ok(self.with(|config| {
+            Arc::make_mut(&mut config.observers).usage_threshold_ratio = ratio;
+        }))
     }
 
     /// A handle by which the program tells what it knows of its limits, while the layer is in use.

@@ -104,6 +104,7 @@ mod layer;
 mod limiter;
 mod limits;
 mod observe;
+mod observer;
 mod options;
 pub mod partition;
 mod payload;
@@ -129,6 +130,10 @@ pub use error::{ConfigError, ConfigErrorKind};
 pub use future::ResponseFuture;
 pub use layer::RateLimitRetryLayer;
 pub use limits::Limits;
+pub use observer::{
+    GaveUp, LimitChanged, Observer, Paused, Resumed, RetryReason, RetryScheduled, UsageHigh,
+    WaitEnded,
+};
 pub use options::RequestOptions;
 pub use partition::Partition;
 pub use quota::{Hold, Quota, RefusalCause};
@@ -146,6 +151,9 @@ pub mod hosts {}
 
 #[doc = include_str!("waiting.md")]
 pub mod waiting {}
+
+#[doc = include_str!("events.md")]
+pub mod events {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -6,16 +6,20 @@ use crate::{
     BoxError,
     body::{MapBody, ReplayBody, ResponseBody},
     limiter::Lesson,
-    observe, payload,
-    quota::after,
+    observer::{GaveUp, RetryReason},
+    payload,
+    quota::{Hold, after},
     refusal::{Kept, Refusal, answered_by_us},
     report::StopReason,
     retry::{ClassifyError, Decision, Failure, is_idempotent},
     signal::Signal,
 };
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::Body;
-use std::ops::ControlFlow::{Break, Continue};
+use std::{
+    ops::ControlFlow::{Break, Continue},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 impl<M, R, B, ResB, E> Call<M, R, B, ResB, E>
@@ -56,16 +60,17 @@ where
         let mut stopped = None;
         if response.is_failure {
             match self.retry_failure(signal, heard_at) {
-                Ok(until) => {
-                    let served = !response.head().status.is_server_error();
+                Ok(delay) => {
+                    let status = response.head().status;
+                    let served = !status.is_server_error();
                     let lesson = if served {
                         Lesson::Served
                     } else {
                         Lesson::Nothing
                     };
                     self.caller.answered(now, signal.limits(), lesson);
-                    self.rest(until);
                     self.kept = Kept::of(response);
+                    self.rest(heard_at, delay, Some(status));
                     return None;
                 }
                 Err(reason) => stopped = Some(reason),
@@ -79,22 +84,32 @@ where
         if !self.retry_error.is_retryable(&error) {
             return Break(Err(self.fail(error)));
         }
-        match self.retry_failure(&Signal::default(), Instant::now()) {
-            Ok(until) => {
+        let now = Instant::now();
+        match self.retry_failure(&Signal::default(), now) {
+            Ok(delay) => {
                 self.caller.leave();
-                self.rest(until);
                 self.kept = Kept::Error(Box::new(error));
+                self.rest(now, delay, None);
                 Continue(Then::Wait)
             }
-            Err(reason) => Break(Err(self.give_back_error(error, reason))),
+            Err(reason) => Break(Err(self.give_back_error(error, reason, None))),
         }
     }
 
     /// An error that was to be retried is the end of the call all the same.
-    pub(super) fn give_back_error(&mut self, error: E, reason: StopReason) -> E {
-        observe::gave_back_failure(self.caller.gate().partition(), self.attempts, reason);
+    pub(super) fn give_back_error(
+        &mut self,
+        error: E,
+        reason: StopReason,
+        held_by: Option<&Hold>,
+    ) -> E {
         self.caller.count(|totals| totals.gave_back(reason));
-        self.fail(error)
+        let error = self.fail(error);
+        self.config.observers.gave_up(&GaveUp {
+            held_by: held_by.cloned(),
+            ..self.gives_up(reason, None)
+        });
+        error
     }
 
     fn decide_failure(&self, signal: &Signal, failed_at: Instant) -> Decision {
@@ -116,13 +131,13 @@ where
         }
     }
 
-    /// Until when the call backs off before it is sent again, paid for out of the budget; or why it is
+    /// How long the call backs off before it is sent again, paid for out of the budget; or why it is
     /// not.
     fn retry_failure(
         &mut self,
         signal: &Signal,
         failed_at: Instant,
-    ) -> Result<Instant, StopReason> {
+    ) -> Result<Duration, StopReason> {
         let delay = match self.decide_failure(signal, failed_at) {
             Decision::Retry { delay } => delay,
             Decision::Return { reason, .. } => return Err(reason),
@@ -134,15 +149,16 @@ where
         if !self.body.freeze() {
             return Err(StopReason::BodyNotReplayable);
         }
-        observe::retry_scheduled(self.caller.gate().partition(), self.attempts, delay);
         self.failures = self.failures.saturating_add(1);
         self.waiting_since = Some(failed_at);
-        Ok(after(failed_at, delay))
+        Ok(delay)
     }
 
-    /// Beside the line until then, so that nobody else is held back, and then in its old place.
-    fn rest(&mut self, until: Instant) {
+    /// Beside the line for so long, so that nobody else is held back, and then in its old place.
+    fn rest(&mut self, failed_at: Instant, delay: Duration, status: Option<StatusCode>) {
+        let until = after(failed_at, delay);
         let cost = payload::cost(self.tokens, &self.body, true);
         self.caller.queue_again(Instant::now(), cost, Some(until));
+        self.schedules_retry(delay, RetryReason::Failed, status);
     }
 }

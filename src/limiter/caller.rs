@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     body::Watched,
-    quota::{Cost, RefusalCause, Refused, Sent},
+    quota::{Cost, Hold, RefusalCause, Refused, Sent},
     signal::RateLimit,
     snapshot::Totals,
     timer::poll_until,
@@ -146,8 +146,9 @@ impl Caller {
         matches!(self.phase, Phase::InFlight { .. })
     }
 
-    /// How long the call will wait for its turn, as far as is known; `None` if it is not in line.
-    pub(crate) fn expected_wait(&self, now: Instant) -> Option<Duration> {
+    /// How long the call will wait for its turn, as far as is known, and for what; `None` if it is not
+    /// in line.
+    pub(crate) fn expected_wait(&self, now: Instant) -> Option<(Duration, Option<Hold>)> {
         if !matches!(self.phase, Phase::Waiting { .. }) {
             return None;
         }
@@ -156,7 +157,8 @@ impl Caller {
             let ahead = state.queue.ahead_of(claim.ticket);
             state.quota.expected(now, ahead, claim.cost)
         });
-        Some(expected.opens_at(now).saturating_duration_since(now))
+        let delay = expected.opens_at(now).saturating_duration_since(now);
+        Some((delay, expected.hold()))
     }
 
     /// Waits for the turn. The timer is this call's own and is set here; it is `None` until it is
@@ -246,17 +248,17 @@ impl Caller {
     }
 
     /// The refusal's body has been read as far as it will be: `until` when all are held back, if
-    /// they are. Whether that is a new pause.
-    pub(crate) fn understood(&mut self, now: Instant, refused: Option<Refused>) -> bool {
+    /// they are.
+    pub(crate) fn understood(&mut self, now: Instant, refused: Option<Refused>) {
         let Phase::Reading { sent, until: held } = self.phase else {
-            return false;
+            return;
         };
         self.phase = Phase::Idle;
         self.refused_at = Some(now);
         self.gate.learn(now, |state, _| {
             state.quota.understood(held);
-            state.refused(now, sent, refused)
-        })
+            state.refused(now, sent, refused);
+        });
     }
 
     /// Counts what becomes of a call beside the ways through here.
@@ -437,7 +439,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let gate = Arc::new(Gate::new(Partition::new("test"), &[]));
+            let gate = Arc::new(Gate::new(Partition::new("test"), &[], &Arc::default()));
             Self {
                 gate,
                 callers: Vec::new(),

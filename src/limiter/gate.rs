@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     body::Watcher,
+    observe::{self, Observers},
     partition::Partition,
     quota::{Admit, Cost, Quota, Reading, Worth},
     snapshot::{PartitionSnapshot, Totals},
 };
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 use std::time::Duration;
@@ -27,6 +28,10 @@ pub(crate) struct Gate {
     declares_tokens: bool,
     /// Lets calls find out without the lock whether an estimate of their tokens is wanted.
     counts_tokens: AtomicBool,
+    /// Those of the layer by which the partition was first met. Not held, for an observer may hold what
+    /// holds all partitions.
+    observers: Weak<Observers>,
+    is_observed: bool,
     state: Mutex<State>,
 }
 
@@ -37,12 +42,14 @@ impl Watcher for Gate {
 }
 
 impl Gate {
-    pub(super) fn new(partition: Partition, quotas: &[Quota]) -> Self {
+    pub(super) fn new(partition: Partition, quotas: &[Quota], observers: &Arc<Observers>) -> Self {
         let state = State::new(quotas);
         Self {
             partition,
             declares_tokens: state.quota.declares_tokens(),
             counts_tokens: AtomicBool::new(state.quota.counts_tokens()),
+            observers: Arc::downgrade(observers),
+            is_observed: !observers.is_empty(),
             state: Mutex::new(state),
         }
     }
@@ -154,13 +161,13 @@ impl Gate {
     }
 
     /// Works on the state under the lock so that the model changes. Afterwards all go that may, and
-    /// those are told who now wait in vain.
+    /// those are told who now wait in vain; and, without the lock, those who observe.
     pub(super) fn learn<T>(
         &self,
         now: Instant,
         lesson: impl FnOnce(&mut State, &mut Wakers) -> T,
     ) -> T {
-        self.with(|state, wakers| {
+        let (learned, has_news) = self.with(|state, wakers| {
             let learned = lesson(state, wakers);
             if state.quota.counts_tokens() {
                 self.counts_tokens.store(true, Ordering::Relaxed);
@@ -169,7 +176,30 @@ impl Gate {
                 state.advance(now, wakers);
                 state.tell_the_hopeless(now, wakers);
             }
-            learned
-        })
+            (learned, state.watch.has_news(&state.quota))
+        });
+        if has_news || self.is_observed || observe::logs_limits() {
+            self.tell(now);
+        }
+        learned
+    }
+
+    /// Tells what is new. Apart from the learning, for nearly every answer brings no news.
+    #[cold]
+    fn tell(&self, now: Instant) {
+        let Some(observers) = self.observers.upgrade() else {
+            return;
+        };
+        let mut notices = Vec::new();
+        self.with(|state, _| {
+            let (partition, quota) = (&self.partition, &state.quota);
+            notices.extend(state.watch.look_at_pause(now, partition, quota));
+            if self.is_observed || observe::logs_limits() {
+                let threshold = observers.usage_threshold_ratio;
+                let limits = state.watch.look_at_limits(now, partition, quota, threshold);
+                notices.extend(limits);
+            }
+        });
+        notices.iter().for_each(|notice| observers.tell(notice));
     }
 }

@@ -13,6 +13,7 @@ mod gate;
 mod queue;
 mod state;
 mod table;
+mod watch;
 
 pub(crate) use caller::{Caller, Lesson, Turn};
 pub(crate) use charged::Charged;
@@ -53,7 +54,7 @@ impl Limiter {
         let (key, named) = self.key(head, || body.known_bytes(), partition, config);
         let new = || {
             let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
-            Gate::new(partition, &config.quotas)
+            Gate::new(partition, &config.quotas, &config.observers)
         };
         self.with_table(|table| table.use_or_insert(key, config.max_partitions, new))
     }

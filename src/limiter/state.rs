@@ -3,6 +3,7 @@
 use super::{
     claim::{Claim, GivenUp},
     queue::{GRACE, Queue, Ticket, Wakers},
+    watch::Watch,
 };
 use crate::{
     quota::{Admit, Cost, Model, Quota, RefusalCause, Refused, Sent, after},
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) rng: fastrand::Rng,
     /// All but the calls, which have numbers.
     pub(super) totals: Totals,
+    /// What observers were told.
+    pub(super) watch: Watch,
     /// When the partition was first seen; times of arrival count from here.
     began: Instant,
     last_number: u64,
@@ -72,6 +75,7 @@ impl State {
             budget: Budget::default(),
             rng: fastrand::Rng::new(),
             totals: Totals::default(),
+            watch: Watch::default(),
             began: Instant::now(),
             last_number: 0,
         }
@@ -185,13 +189,13 @@ impl State {
         sent
     }
 
-    /// A refusal is understood: it concerns all, or only the request itself. Whether that is a new
-    /// pause.
-    pub(super) fn refused(&mut self, now: Instant, sent: Sent, refused: Option<Refused>) -> bool {
-        let is_new = refused.is_some_and(|refused| self.quota.refused(now, sent, refused));
+    /// A refusal is understood: it concerns all, or only the request itself.
+    pub(super) fn refused(&mut self, now: Instant, sent: Sent, refused: Option<Refused>) {
+        if let Some(refused) = refused {
+            self.quota.refused(now, sent, refused);
+        }
         let cause = self.quota.blamed().filter(|_| refused.is_some());
         self.totals.refused(cause.unwrap_or(&RefusalCause::Request));
-        is_new
     }
 
     /// A call that waits or is admitted goes away.

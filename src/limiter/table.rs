@@ -170,7 +170,7 @@ mod tests {
         }
 
         fn get(&mut self, number: u32) -> Arc<Gate> {
-            let new = || Gate::new(Partition::new(number.to_string()), &[]);
+            let new = || Gate::new(Partition::new(number.to_string()), &[], &Arc::default());
             self.table.use_or_insert(self.key(number), self.max, new)
         }
 

@@ -84,6 +84,14 @@ impl Admit {
             Self::At(at, _) => *at,
         }
     }
+
+    /// What holds it back.
+    pub(crate) fn hold(self) -> Option<Hold> {
+        match self {
+            Self::Now => None,
+            Self::At(_, hold) => Some(hold),
+        }
+    }
 }
 
 /// What would be lost if a partition that nobody uses were forgotten; the more, the greater.
@@ -194,6 +202,16 @@ impl Model {
     /// The end of the pause, if one is on, or of the reading of a refusal.
     pub(crate) fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.pause.ends_at(now)
+    }
+
+    /// Pauses in a row, without a request that was served between them.
+    pub(crate) fn refusals(&self) -> u32 {
+        self.pause.refusals()
+    }
+
+    /// The end of the last pause, as far as refusals have been understood; it may be past.
+    pub(crate) fn closed_until(&self) -> Option<Instant> {
+        self.pause.opens_at()
     }
 
     /// Refusals in a row, with one of a request sent at `sent_at`; those of one episode count as
