@@ -85,7 +85,8 @@
 //!
 //! # Features
 //!
-//! None by default. With `reqwest`, `RateLimitRetryLayer::new().reqwest(client)` is the layer over a
+//! None by default. With `metrics`, `MetricsObserver` counts and measures through the facade of that
+//! name ([`events`]). With `reqwest`, `RateLimitRetryLayer::new().reqwest(client)` is the layer over a
 //! client of that crate; with `reqwest-middleware` the layer is a middleware of that one. Both work
 //! with the Rust version that this crate asks for, and bring those crates without their default
 //! features.
@@ -103,6 +104,8 @@ mod future;
 mod layer;
 mod limiter;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod observe;
 mod observer;
 mod options;
@@ -121,6 +124,8 @@ pub mod signal;
 mod snapshot;
 mod timer;
 
+#[cfg(feature = "metrics")]
+pub use self::metrics::MetricsObserver;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::{ReqwestClient, ReqwestClientFuture, ReqwestService, ReqwestServiceFuture};
 #[cfg(feature = "reqwest-middleware")]
@@ -153,6 +158,7 @@ pub mod hosts {}
 pub mod waiting {}
 
 #[doc = include_str!("events.md")]
+#[cfg_attr(not(feature = "metrics"), allow(rustdoc::broken_intra_doc_links))]
 pub mod events {}
 
 #[cfg(doctest)]
