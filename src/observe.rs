@@ -16,7 +16,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tracing::{Level, Span, debug, debug_span, enabled, error, field, info};
+use tracing::{
+    Level, Span, debug, debug_span, enabled, error, field, info, level_filters::LevelFilter,
+};
 
 /// What all spans and events are told by, wherever they arise.
 const TARGET: &str = "tower_rate_limit_retry";
@@ -196,7 +198,17 @@ pub(crate) fn logs_limits() -> bool {
 }
 
 /// The span of a call, which all its attempts and events are in; `None` if nobody wants it.
+#[inline]
 pub(crate) fn span(partition: &Partition) -> Option<Arc<Span>> {
+    if Level::DEBUG <= LevelFilter::current() {
+        open_span(partition)
+    } else {
+        None
+    }
+}
+
+#[cold]
+fn open_span(partition: &Partition) -> Option<Arc<Span>> {
     let span = debug_span!(
         target: TARGET,
         "rate_limit_retry",

@@ -200,6 +200,8 @@ impl Gate {
                 notices.extend(limits);
             }
         });
-        notices.iter().for_each(|notice| observers.tell(notice));
+        for notice in &notices {
+            observers.tell(notice);
+        }
     }
 }
