@@ -19,6 +19,7 @@ use std::{
 };
 use tokio::time::Sleep;
 use tower_service::Service;
+use tracing::Span;
 
 /// Why there is a service in every state but the last.
 const UNFINISHED: &str = "a call that is not over has a service";
@@ -169,28 +170,9 @@ where
     type Output = Result<Response<ResponseBody<ResB>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.call.span() {
-            None => self.proceed(cx),
-            Some(span) => span.in_scope(|| self.proceed(cx)),
-        }
-    }
-}
-
-impl<S, M, B, ResB, R> Limited<S, M, B, ResB, R>
-where
-    S: Service<Request<M::Out>, Response = Response<ResB>> + Clone,
-    M: MapBody<ReplayBody<B>>,
-    R: ClassifyError<S::Error>,
-    B: Body,
-    B::Error: Into<BoxError>,
-    ResB: Body,
-{
-    /// As far as it goes without waiting.
-    fn proceed(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<ResponseBody<ResB>>, S::Error>> {
         let mut this = self.project();
+        let span = this.call.span();
+        let _entered = span.as_deref().map(Span::enter);
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { future } => match this.call.hear(ready!(future.poll(cx))) {

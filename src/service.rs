@@ -17,6 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 use tower_service::Service;
+use tracing::Span;
 
 /// The service that [`RateLimitRetryLayer`](crate::RateLimitRetryLayer) makes of another.
 ///
@@ -96,12 +97,9 @@ where
         let (map_body, retry_error) = (self.map_body.clone(), self.retry_error.clone());
         let mut call = Call::new(request, &self.config, &self.limiter, map_body, retry_error);
         let span = call.span();
-        let mut first = || call.send_at_once().map(|first| service.call(first));
-        let first = match span {
-            None => first(),
-            Some(span) => span.in_scope(first),
-        };
-        if let Some(future) = first {
+        let _entered = span.as_deref().map(Span::enter);
+        if let Some(first) = call.send_at_once() {
+            let future = service.call(first);
             return ResponseFuture::calling(service, call, future);
         }
         // What the readied service holds, such as a permit, is free for others while this call

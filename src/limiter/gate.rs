@@ -42,6 +42,7 @@ impl Watcher for Gate {
 }
 
 impl Gate {
+    #[cold]
     pub(super) fn new(partition: Partition, quotas: &[Quota], observers: &Arc<Observers>) -> Self {
         let state = State::new(quotas);
         Self {
