@@ -7,7 +7,7 @@ use crate::{
     body::{MapBody, ReplayBody, Replayer, ResponseBody},
     config::Config,
     limiter::{Bounds, Caller, GivenUp, Lesson, Limiter, Turn, Waited},
-    observe,
+    observe::{self, InSpan},
     observer::{GaveUp, RetryReason, RetryScheduled, WaitEnded},
     options::RequestOptions,
     payload,
@@ -140,9 +140,9 @@ where
         }
     }
 
-    /// What all of the call happens in, for those who look at spans.
-    pub(crate) fn span(&self) -> Option<Arc<Span>> {
-        self.span.clone()
+    /// Enters the span of the call, if it has one.
+    pub(crate) fn in_span(&self) -> InSpan {
+        InSpan::enter(self.span.as_ref())
     }
 
     /// The call is over.

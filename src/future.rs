@@ -19,7 +19,6 @@ use std::{
 };
 use tokio::time::Sleep;
 use tower_service::Service;
-use tracing::Span;
 
 /// Why there is a service in every state but the last.
 const UNFINISHED: &str = "a call that is not over has a service";
@@ -171,8 +170,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let span = this.call.span();
-        let _entered = span.as_deref().map(Span::enter);
+        let _in_span = this.call.in_span();
         loop {
             let next = match this.state.as_mut().project() {
                 StateProj::Calling { future } => match this.call.hear(ready!(future.poll(cx))) {

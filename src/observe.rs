@@ -218,6 +218,37 @@ fn open_span(partition: &Partition) -> Option<Arc<Span>> {
     (!span.is_disabled()).then(|| Arc::new(span))
 }
 
+/// The span of a call is entered as long as this lives. Most calls have none, and for them this is one
+/// comparison at its beginning and one at its end.
+pub(crate) struct InSpan(Option<Arc<Span>>);
+
+impl InSpan {
+    #[inline]
+    pub(crate) fn enter(span: Option<&Arc<Span>>) -> Self {
+        Self(span.map(enter))
+    }
+}
+
+impl Drop for InSpan {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(span) = self.0.take() {
+            exit(&span);
+        }
+    }
+}
+
+#[cold]
+fn enter(span: &Arc<Span>) -> Arc<Span> {
+    span.with_subscriber(|(id, dispatch)| dispatch.enter(id));
+    Arc::clone(span)
+}
+
+#[cold]
+fn exit(span: &Arc<Span>) {
+    span.with_subscriber(|(id, dispatch)| dispatch.exit(id));
+}
+
 /// A further attempt is made in this span.
 pub(crate) fn resent(span: &Span, resend_count: u32) {
     span.record("http.request.resend_count", resend_count);

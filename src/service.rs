@@ -17,7 +17,6 @@ use std::{
     task::{Context, Poll},
 };
 use tower_service::Service;
-use tracing::Span;
 
 /// The service that [`RateLimitRetryLayer`](crate::RateLimitRetryLayer) makes of another.
 ///
@@ -96,8 +95,7 @@ where
         }
         let (map_body, retry_error) = (self.map_body.clone(), self.retry_error.clone());
         let mut call = Call::new(request, &self.config, &self.limiter, map_body, retry_error);
-        let span = call.span();
-        let _entered = span.as_deref().map(Span::enter);
+        let _in_span = call.in_span();
         if let Some(first) = call.send_at_once() {
             let future = service.call(first);
             return ResponseFuture::calling(service, call, future);
