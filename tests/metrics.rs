@@ -1,4 +1,5 @@
 //! What is counted and measured, by which names.
+#![allow(clippy::float_cmp, reason = "counts and whole seconds are exact")]
 
 mod support;
 

@@ -203,10 +203,10 @@ async fn a_usage_is_told_once_and_again_only_after_it_was_well_below() {
         .observer(log.clone())
         .layer(server);
     let mut told_at = Vec::new();
-    for index in 0..REMAINING.len() {
+    for (index, remaining) in REMAINING.into_iter().enumerate() {
         service.clone().oneshot(request(index)).await.unwrap();
         if count(&log.take(), "usage") > 0 {
-            told_at.push(REMAINING[index]);
+            told_at.push(remaining);
         }
         // Each answer tells of a window of its own.
         sleep(Duration::from_secs(61)).await;

@@ -158,9 +158,8 @@ async fn errors(output: &Output) {
         .retry_error(|_: &Failed| true)
         .max_retries(1)
         .observer(Noted(output.clone()));
-    type In = Request<ReplayBody<Full<Bytes>>>;
     let noted = output.clone();
-    let server = service_fn(move |request: In| {
+    let server = service_fn(move |request: Request<ReplayBody<Full<Bytes>>>| {
         noted.note("attempt", &request.extensions().get::<Attempt>());
         noted.note("body", request.body());
         std::future::ready(Err::<http::Response<Full<Bytes>>, _>(Failed))
