@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use support::{Server, ms, ok, refuse, request, status};
+use support::{Server, call, ms, ok, refuse, request, status};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_rate_limit_retry::RateLimitRetryLayer;
 use tracing::{
@@ -127,10 +127,12 @@ fn a_span_holds_the_attempts_of_its_call_and_ends_with_it() {
         let answer = service.clone().oneshot(request(0)).await.unwrap();
         assert_eq!(answer.status(), 200);
         assert!(current().is_none());
-        service.oneshot(request(1)).await.unwrap();
-        drop(answer);
+        let mut kept = call(&mut service.clone(), request(1)).await;
+        (&mut kept).await.unwrap();
+        service.oneshot(request(2)).await.unwrap();
+        drop((answer, kept));
     });
-    assert_eq!(*inner.lock().unwrap(), [Some(1), Some(1), Some(2)]);
+    assert_eq!(*inner.lock().unwrap(), [Some(1), Some(1), Some(2), Some(3)]);
     assert_eq!(
         log.spans(),
         [
@@ -139,6 +141,8 @@ fn a_span_holds_the_attempts_of_its_call_and_ends_with_it() {
             "close 1",
             "new 2 DEBUG rate_limit_retry {partition=api.example.com}",
             "close 2",
+            "new 3 DEBUG rate_limit_retry {partition=api.example.com}",
+            "close 3",
         ]
     );
 }
