@@ -228,6 +228,41 @@ async fn a_head_has_the_length_of_what_it_is_the_head_of() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_passes_with_any_method() {
+    for method in ["GET", "HEAD", "DELETE", "POST"] {
+        let upstream = Recorder::start(|_| answer(200, "")).await;
+        let proxy = Proxy::before(&upstream.url()).await;
+        let text = format!(
+            "{method} /v1/x HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\
+             content-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n\
+             4\r\nbody\r\n0\r\n\r\n"
+        );
+        let answer = proxy.write(&text).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(*upstream.seen()[0].body(), "body", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_transfer_encoding_overrides_does_not_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\
+                          transfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let proxy = Proxy::before(&url).await;
+    let text = "GET / HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n";
+    let answer = proxy.write(text).await.to_ascii_lowercase();
+    assert!(!answer.contains("content-length"), "{answer}");
+    assert!(answer.contains("whole"), "{answer}");
+}
+
+#[tokio::test]
 async fn cookies_that_came_one_by_one_go_on_as_one_field() {
     let upstream = Recorder::start(|_| answer(200, "")).await;
     let proxy = Proxy::before(&upstream.url()).await;
@@ -249,6 +284,7 @@ async fn what_concerns_one_connection_does_not_pass() {
         ("connection", "x-other"),
         ("keep-alive", "timeout=5"),
         ("proxy-connection", "keep-alive"),
+        ("proxy-authorization", "Basic hunter2"),
         ("te", "trailers"),
         ("upgrade", "websocket"),
         ("x-private", "1"),
@@ -283,6 +319,7 @@ async fn what_concerns_one_connection_does_not_pass() {
         "connection",
         "keep-alive",
         "proxy-connection",
+        "proxy-authorization",
         "te",
         "transfer-encoding",
         "upgrade",
@@ -315,7 +352,6 @@ async fn the_target_keeps_path_and_query_and_gets_the_upstreams_host_and_prefix(
         ("/", "/", "/"),
         ("/proxied/here/", "/v1//x/?q", "/proxied/here/v1//x/?q"),
         ("/api", "/?q", "/api/?q"),
-        ("", "http://elsewhere.example/v1", "/v1"),
     ] {
         let upstream = Recorder::start(|_| answer(200, "")).await;
         let proxy = Proxy::before(&format!("{}{prefix}", upstream.url())).await;
@@ -342,6 +378,20 @@ async fn a_target_without_a_path_is_refused() {
             "{answer}"
         );
     }
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_meant_for_another_host_is_refused() {
+    let upstream = Recorder::start(|_| answer(200, "")).await;
+    let proxy = Proxy::before(&upstream.url()).await;
+    let text = "GET http://elsewhere.example/v1 HTTP/1.1\r\nhost: elsewhere.example\r\n\
+                authorization: Bearer hunter2\r\nconnection: close\r\n\r\n";
+    let answer = proxy.write(text).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 421 Misdirected Request\r\n"),
+        "{answer}"
+    );
     assert!(upstream.seen().is_empty());
 }
 
@@ -724,6 +774,9 @@ fn wrong_arguments_are_told_in_one_line() {
         (vec!["--upstream", "http://u:hunter2@a"], url),
         (vec!["--upstream", "http://a/?key=hunter2"], url),
         (vec!["--upstream", ""], url),
+        (vec!["--upstream", "http://127.0.0.1:80800"], url),
+        (vec!["--upstream", "http://127.0.0.1:/v1"], url),
+        (vec!["--upstream", "http://[::1]:80800"], url),
         (
             with_upstream(&["--listen", "8080"]),
             "--listen: expected an address and a port such as 127.0.0.1:8080, found \"8080\"",

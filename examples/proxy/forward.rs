@@ -5,7 +5,8 @@ use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -69,7 +70,7 @@ impl Forward {
             })?;
         head::remove_hop_by_hop(response.headers_mut());
         // The server knows what its client speaks.
-        *response.version_mut() = http::Version::default();
+        *response.version_mut() = Version::default();
         Ok(response)
     }
 
@@ -88,6 +89,12 @@ impl Forward {
             let detail = "expected a target that begins with a slash".to_owned();
             (StatusCode::BAD_REQUEST, detail)
         })?;
+        // To rewrite it would send the credentials that are meant for another host to the upstream.
+        // HTTP/2 names the authority in every request, which is then that of the proxy.
+        if incoming.version < Version::HTTP_2 && incoming.uri.authority().is_some() {
+            let detail = "expected a target that begins with a slash: this is no forward proxy";
+            return Err((StatusCode::MISDIRECTED_REQUEST, detail.to_owned()));
+        }
         head::remove_hop_by_hop(&mut headers);
         // The client writes the one of the URI.
         headers.remove(header::HOST);
@@ -101,6 +108,13 @@ impl Forward {
         } else {
             Upload::stream(body)
         };
+        // Of a GET or HEAD whose length is unknown, the client sends the body over HTTP/1.1 only if
+        // told so. Over HTTP/2 it removes the field.
+        let is_of_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
+        if is_of_unknown_length && !headers.contains_key(header::CONTENT_LENGTH) {
+            let chunked = HeaderValue::from_static("chunked");
+            headers.insert(header::TRANSFER_ENCODING, chunked);
+        }
         let mut request = Request::new(body);
         *request.method_mut() = incoming.method;
         *request.uri_mut() = uri;

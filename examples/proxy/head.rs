@@ -3,18 +3,25 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
 /// Fields of one connection, by name: RFC 9110, section 7.6.1.
-const HOP_BY_HOP: [HeaderName; 6] = [
+///
+/// `Proxy-Authorization` is for the first proxy (section 11.7.2), which is this one.
+const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
 
 /// Removes what concerns only the connection that the message came by, and all that its
-/// `Connection` field names.
+/// `Connection` field names. A `Content-Length` beside a `Transfer-Encoding` is overridden by it, and
+/// is removed with it: RFC 9112, section 6.3.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -33,10 +40,10 @@ pub(super) fn pseudonym() -> String {
 
 /// Adds the proxy to the list of those that the request has passed.
 pub(super) fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &str) {
-    let version = if version == Version::HTTP_2 {
-        "2"
-    } else {
-        "1.1"
+    let version = match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
     };
     let via = HeaderValue::try_from(format!("{version} {pseudonym}"));
     headers.append(header::VIA, via.expect("letters, digits and hyphens"));
@@ -44,8 +51,12 @@ pub(super) fn append_via(headers: &mut HeaderMap, version: Version, pseudonym: &
 
 /// Whether the request has been here before: it would go round for ever.
 pub(super) fn has_passed(headers: &HeaderMap, pseudonym: &str) -> bool {
-    let mut passed = headers.get_all(header::VIA).iter();
-    passed.any(|via| via.to_str().is_ok_and(|via| via.contains(pseudonym)))
+    // Bytes, as a comment that another proxy has added in the same field need not be text.
+    let contains = |via: &HeaderValue| {
+        let mut windows = via.as_bytes().windows(pseudonym.len());
+        windows.any(|window| window == pseudonym.as_bytes())
+    };
+    headers.get_all(header::VIA).iter().any(contains)
 }
 
 /// Makes one field of several, as HTTP/1.1 needs it: RFC 9113, section 8.2.3.

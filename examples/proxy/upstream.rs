@@ -31,8 +31,11 @@ impl Upstream {
         let is_http = scheme == Scheme::HTTP || scheme == Scheme::HTTPS;
         let authority = parts.authority?;
         let names_a_host = !authority.host().is_empty() && !authority.as_str().contains('@');
+        // A port that is empty or beyond 65535 is none to `http`, and would become the default one.
+        let has_no_wrong_port =
+            authority.port().is_some() || authority.as_str().ends_with(authority.host());
         let path = parts.path_and_query?;
-        (is_http && names_a_host && path.query().is_none()).then(|| Self {
+        (is_http && names_a_host && has_no_wrong_port && path.query().is_none()).then(|| Self {
             scheme,
             authority,
             prefix: path.path().trim_end_matches('/').to_owned(),
