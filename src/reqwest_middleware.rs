@@ -42,7 +42,7 @@ use tower_service::Service;
 ///
 /// Middlewares that are added after it run once per attempt, those before it once per call. Each
 /// attempt starts from the extensions as they were at the call, with [`Attempt`] in them from the
-/// second one on; what the last one that came to its end has put in is seen outside.
+/// second one on; what the last one that came to its end has put in is seen outside, its number not.
 /// [`RequestOptions`] are taken from there: `.with_extension(RequestOptions::new().…)`. The
 /// [`RetryReport`](crate::RetryReport) is among the extensions of the response.
 ///
@@ -99,7 +99,9 @@ where
             .await
             .map_err(into_error)?;
         let response = client.call(request).await.map_err(into_error);
-        if let Some(seen) = lock(&seen).take() {
+        if let Some(mut seen) = lock(&seen).take() {
+            // The number of an attempt is for those inside; outside it would be one of the next call.
+            number(&mut seen, extensions.get().copied());
             *extensions = seen;
         }
         response
@@ -156,9 +158,7 @@ where
             mut extensions,
             seen,
         } = self.clone();
-        if let Some(attempt) = request.extensions().get::<Attempt>() {
-            extensions.insert(*attempt);
-        }
+        number(&mut extensions, request.extensions().get().copied());
         let request = into_reqwest(request);
         Box::pin(async move {
             let response = next.run(request?, &mut extensions).await;
@@ -172,6 +172,14 @@ impl fmt::Debug for NextService<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NextService").finish_non_exhaustive()
     }
+}
+
+/// Sets which attempt it is, or that it is a first one.
+fn number(extensions: &mut Extensions, attempt: Option<Attempt>) {
+    match attempt {
+        Some(attempt) => extensions.insert(attempt),
+        None => extensions.remove::<Attempt>(),
+    };
 }
 
 fn lock(seen: &Mutex<Option<Extensions>>) -> MutexGuard<'_, Option<Extensions>> {

@@ -116,6 +116,25 @@ async fn what_the_last_attempt_has_put_in_the_extensions_is_seen_outside() {
 }
 
 #[tokio::test]
+async fn the_number_of_an_attempt_is_not_seen_outside() {
+    let server = Server::refusing(1, SOON).await;
+    let inner = Counter::default();
+    let client = ClientBuilder::new(Client::new())
+        .with(layer())
+        .with(inner.clone())
+        .build();
+    let mut extensions = Extensions::new();
+    for _ in 0..2 {
+        let request = client.get(server.url("/")).build().unwrap();
+        let response = client.execute_with_extensions(request, &mut extensions);
+        assert_eq!(within_a_minute(response).await.unwrap().status(), 200);
+        assert_eq!(extensions.get::<Attempt>(), None);
+    }
+    let attempts: Vec<_> = inner.runs().iter().map(|run| run.1).collect();
+    assert_eq!(attempts, [None, Some(2), None]);
+}
+
+#[tokio::test]
 async fn a_pause_holds_all_requests_of_the_client_back() {
     let server = Server::start(|sent| match sent.index {
         0 => Reply::new(429).field("retry-after", "1"),
