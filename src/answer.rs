@@ -18,8 +18,8 @@ use std::time::Duration;
 const PROBLEM_TYPE: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// A 429 in the form of `application/problem+json` (RFC 9457), with the member `error` for clients
-/// that expect the form of `OpenAI`'s errors. `refused` is the status of a refusal that came before
-/// and was too large or too slow to be kept.
+/// that expect the form of `OpenAI`'s errors. `refused` is the status of a refusal or a failure
+/// that came before and was too large or too slow to be kept.
 pub(crate) fn too_many_requests<B: Body>(
     partition: &Partition,
     given_up: &GivenUp,
@@ -70,7 +70,7 @@ fn detail(
     let sent = match refused {
         None => "the request was not sent".to_owned(),
         Some(status) => format!(
-            "the request was refused with status {}, whose body was too large or too slow to be kept, and was not sent again",
+            "the request was answered with status {}, whose body was too large or too slow to be kept, and was not sent again",
             status.as_u16()
         ),
     };

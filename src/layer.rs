@@ -184,7 +184,9 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     ///   are saved up; the numbers of `tower::retry::budget` and of Finagle.
     ///
     /// A failure that is not retried comes back untouched, and with a
-    /// [`RetryReport`](crate::RetryReport) that says why.
+    /// [`RetryReport`](crate::RetryReport) that says why. One whose body was larger than 64 KiB or took
+    /// longer than 250 ms is not kept while the call waits: if the call then cannot be sent again in the
+    /// time it has, it ends with a local 429 that names the status of the failure.
     ///
     /// Default: none.
     ///
@@ -209,7 +211,8 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// counts.
     ///
     /// The function takes a reference to the error type of the inner service, which a closure has to
-    /// name. An error that is not retried, or not any more, is given back as it is; and so is one
+    /// name: `|error: &reqwest::Error|` under `reqwest`, `|error: &reqwest_middleware::Error|` in a
+    /// chain of `reqwest-middleware`. An error that is not retried, or not any more, is given back as it is; and so is one
     /// after which the call could not be sent again in the time it has. One of
     /// [`poll_ready`](tower_service::Service::poll_ready) is never retried: a service that has failed
     /// so is not to be used again.

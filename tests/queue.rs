@@ -668,7 +668,7 @@ async fn a_refusal_too_large_to_keep_is_answered_in_our_words() {
     assert!(found.answered_locally());
     let (_, body) = read(answer).await;
     assert!(
-        body.contains("refused with status 429, whose body was too large or too slow to be kept"),
+        body.contains("answered with status 429, whose body was too large or too slow to be kept"),
         "{body}"
     );
 }

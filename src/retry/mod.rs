@@ -15,15 +15,17 @@ use crate::{report::StopReason, signal::Signal};
 use http::{HeaderMap, Method, StatusCode};
 use std::time::Duration;
 
-/// A floor below hints that have proved too short grows to this and no further: a server that keeps
-/// on saying "now" is asked once a second at most, and one whose hints are seconds is taken at its
-/// word.
+/// The floor below hints that have proved too short grows to this in the first [`TRUSTED`] refusals
+/// in a row: a server that says "now" is asked once a second at most, and one whose hints are seconds
+/// is taken at its word.
 const MAX_FLOOR: Duration = Duration::from_secs(1);
 
 /// With more refusals in a row than this a hint has proved to be wrong, and not only another client
-/// to be faster: "1" from a gateway, whatever the limit. The floor then grows to this: more would miss
-/// the end by too much.
+/// to be faster: "1" from a gateway, whatever the limit.
 const TRUSTED: u32 = 3;
+
+/// The floor grows to this with more than [`TRUSTED`] refusals in a row: more would miss the end by
+/// too much.
 const MAX_UNTRUSTED_FLOOR: Duration = Duration::from_secs(4);
 
 /// All that the decision depends on.
