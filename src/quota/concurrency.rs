@@ -18,6 +18,9 @@ use tokio::time::Instant;
 /// By what share of the cap it grows while nothing is refused.
 const GROWTH: u32 = 4;
 
+/// By how much tries become rarer at most, as long as the cap is found to be what it was.
+const MAX_PATIENCE: u32 = 64;
+
 /// A cap is given up after more refusals than this that it does not explain.
 const MAX_UNEXPLAINED: u32 = 3;
 
@@ -197,7 +200,7 @@ impl Concurrency {
             }
             return Suspicion::Possible;
         }
-        let suspicion = cap.refused(depth, self.in_flight, pause_ratio);
+        let suspicion = cap.refused(depth, self.in_flight, again, pause_ratio);
         let is_refuted = suspicion == Suspicion::Refuted && cap.is_refuted();
         self.cap.take_if(|_| is_refuted);
         suspicion
@@ -273,32 +276,40 @@ impl Cap {
     }
 
     /// Whether the cap explains a refusal of this depth that leaves so many in flight.
-    fn refused(&mut self, depth: u32, in_flight: u32, pause_ratio: f64) -> Suspicion {
+    fn refused(&mut self, depth: u32, in_flight: u32, again: bool, pause_ratio: f64) -> Suspicion {
         let (filled, before) = (self.filled, self.refused_at);
         self.filled = 0;
         self.beyond = 0;
         self.tried_at = None;
         self.refused_at = self.size;
-        if depth <= self.size - self.size / GROWTH || !self.is_confirmed && depth <= self.size {
-            self.unexplained += 1;
-            return Suspicion::Refuted;
+        let blur = (self.size / GROWTH).max(1).min(self.size - 1);
+        if depth <= self.size {
+            let is_near = self.is_confirmed && depth > self.size - blur;
+            // As many were admitted before: a limit of the concurrency that has not changed would
+            // not have refused this one.
+            self.unexplained += u32::from(!again && (!is_near || filled > share(self.size)));
+            if !is_near || self.unexplained > MAX_UNEXPLAINED {
+                return Suspicion::Refuted;
+            }
+            // It may be lower. One that comes late knows nothing of what is in flight now.
+            if !again {
+                self.size = in_flight.max(1);
+            }
+            return Suspicion::Possible;
         }
         if self.size > before + share(before) {
             self.is_confirmed = false;
             return Suspicion::Refuted;
-        }
-        if depth <= self.size {
-            self.size = in_flight.max(1);
         }
         if filled < share(self.size) {
             return Suspicion::Possible;
         }
         // A try that is refused may cost a tenth of what is served between two.
         let lost = f64::from(self.size) * pause_ratio * 10.0;
-        let patience = self
-            .patience
-            .saturating_mul(if self.is_confirmed { 2 } else { 1 });
-        self.patience = patience.max(self.size * 4).max(lost as u32);
+        let least = (self.size * 4).max(lost as u32);
+        let doubled = self.patience.saturating_mul(2);
+        let most = least.saturating_mul(MAX_PATIENCE);
+        self.patience = if self.is_confirmed { doubled } else { 0 }.clamp(least, most);
         self.is_confirmed = true;
         self.unexplained = 0;
         Suspicion::Confirmed

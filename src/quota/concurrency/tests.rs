@@ -172,6 +172,53 @@ fn a_cap_that_was_lowered_is_found() {
 }
 
 #[test]
+fn a_refusal_that_comes_late_tells_nothing_of_the_present() {
+    let mut server = Server::new(20);
+    server.burst(30);
+    server.until_refused();
+    server.working.drain(..).for_each(|_| server.limit.done());
+    server.limit.reserve(server.now);
+    assert_eq!(server.limit.refused(19, true, 0.0), Possible);
+    for free in 1..20 {
+        assert!(server.limit.is_open(), "only {free} of 20 are free");
+        server.limit.reserve(server.now);
+    }
+}
+
+#[test]
+fn a_cap_that_was_filled_and_yet_refuses_is_none() {
+    let mut server = Server::new(20);
+    server.burst(30);
+    server.until_refused();
+    for refusals in 1.. {
+        for _ in 0..20 {
+            assert_eq!(server.turn(), None);
+        }
+        server.limit.done();
+        let depth = server.limit.in_flight() + 1;
+        let said = server.limit.refused(depth, false, 0.0);
+        if said == Refuted {
+            break;
+        }
+        assert_eq!(said, Possible);
+        assert!(refusals <= MAX_UNEXPLAINED, "it narrows without end");
+        server.places = depth - 1;
+        server.working.truncate(server.places as usize);
+    }
+    assert!(!server.limit.is_limited());
+}
+
+#[test]
+fn tries_become_no_rarer_than_so_much() {
+    let mut cap = Cap::new(10);
+    for _ in 0..100 {
+        cap.filled = 10;
+        assert_eq!(cap.refused(11, 10, false, 1.0), Confirmed);
+    }
+    assert_eq!(cap.patience, 10 * 10 * MAX_PATIENCE);
+}
+
+#[test]
 fn a_refusal_at_a_shallow_depth_has_another_cause() {
     let mut server = Server::new(10);
     server.burst(20);
