@@ -10,7 +10,8 @@
 //!
 //! After a pause one request goes, and with each that proves to be admitted one more: a server that
 //! still refuses is asked once and not a thousand times, and one that serves again has a thousand
-//! requests within ten round trips. Where nothing else is known than how many were admitted before
+//! requests within ten round trips. Where a crowd waits, a share of it goes as soon as one was served.
+//! Where nothing else is known than how many were admitted before
 //! the refusal, the bound narrows shortly before that number, for it is there that the quota is
 //! likely to end, and behind it grows by an eighth again.
 
@@ -223,7 +224,8 @@ impl Opening {
                 let left = expected.saturating_sub(self.admitted) / 2;
                 let beyond = self.admitted.saturating_sub(expected) as f64 * GROWTH;
                 let careful = self.crowd.max(expected / 50).max(CAREFUL);
-                (left.max(careful) + beyond as u64).min(decided + 1)
+                let crowd = if decided > 0 { self.crowd / 2 } else { 0 };
+                (left.max(careful) + beyond as u64).min(crowd.max(decided + 1))
             }
         }
     }

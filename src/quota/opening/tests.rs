@@ -53,6 +53,22 @@ fn a_first_burst_doubles_on_the_clock_while_nobody_has_answered() {
 }
 
 #[test]
+fn behind_a_pause_a_crowd_waits_for_one_that_is_served_and_not_for_ten_in_turn() {
+    let mut opening = closed(Some(10_000));
+    opening.expect(100_000, 0);
+    let now = Instant::now();
+    let first = send(&mut opening, now);
+    assert_eq!(first.len(), 1, "as long as the server refuses");
+    opening.served(first[0]);
+    assert_eq!(send(&mut opening, now).len(), 250);
+    let mut few = closed(Some(10_000));
+    few.expect(1_000, 0);
+    let first = send(&mut few, now);
+    few.served(first[0]);
+    assert_eq!(send(&mut few, now).len(), 2);
+}
+
+#[test]
 fn answers_that_take_for_ever_do_not_stop_a_burst() {
     // Once the time that refusals take is known, each that was not refused counts as if it had been
     // answered.
