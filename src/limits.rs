@@ -118,11 +118,8 @@ impl Limits {
         let unset = RequestOptions::new();
         let options = request.extensions().get().unwrap_or(&unset);
         let deadline = options.deadline.or(config.deadline);
-        let bounds = Bounds {
-            deadline: deadline.and_then(|deadline| now.checked_add(deadline)),
-            max_delay: config.policy.max_delay,
-            max_waiting: config.max_waiting,
-        };
+        let deadline = deadline.and_then(|deadline| now.checked_add(deadline));
+        let bounds = Bounds::of(config, deadline);
         let body = request.body().as_ref();
         let (mut head, ()) = Request::new(()).into_parts();
         head.method.clone_from(request.method());

@@ -28,14 +28,14 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// What an attempt costs: the tokens as the caller says, or as can be estimated. The body is looked
+/// What an attempt costs in tokens: as the caller says, or as can be estimated. The body is looked
 /// into only where the partition is known to count tokens; its size is told at no cost.
-pub(crate) fn cost<B: Body>(tokens: Option<u64>, body: &Replayer<B>, counts_tokens: bool) -> Cost {
+pub(crate) fn tokens<B: Body>(told: Option<u64>, body: &Replayer<B>, counts_tokens: bool) -> u64 {
     let estimate = || {
         body.known_bytes()
             .map_or(0, |b| estimate(&b, counts_tokens))
     };
-    Cost::of_request(tokens.unwrap_or_else(estimate))
+    told.unwrap_or_else(estimate)
 }
 
 /// What an attempt with a body of these bytes costs.

@@ -92,11 +92,13 @@ impl<B: Body> Refusal<B> {
     }
 }
 
-/// What is left of the last answer while a call waits to be sent again: nothing that would hold a
-/// connection.
-pub(crate) enum Kept<E> {
+/// What a call has of its last answer. While it waits to be sent again, that is nothing that would hold
+/// a connection.
+pub(crate) enum Last<B: Body, E> {
     /// There was none.
     Nothing,
+    /// It is a refusal or a failure, and is being read.
+    Unread(Box<Refusal<B>>),
     /// All of it.
     Whole(Box<Response<body::Refusal>>),
     /// Its status; its body was not read to the end.
@@ -105,8 +107,9 @@ pub(crate) enum Kept<E> {
     Error(Box<E>),
 }
 
-impl<E> Kept<E> {
-    pub(crate) fn of<B: Body>(refusal: Refusal<B>) -> Self {
+impl<B: Body, E> Last<B, E> {
+    /// What is kept of one that was read.
+    pub(crate) fn of(refusal: Refusal<B>) -> Self {
         let head = refusal.head;
         match refusal.body.kept() {
             Some(body) => Self::Whole(Box::new(Response::from_parts(head, body))),

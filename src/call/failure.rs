@@ -7,9 +7,8 @@ use crate::{
     body::{MapBody, ReplayBody, ResponseBody},
     limiter::Lesson,
     observer::{GaveUp, RetryReason},
-    payload,
     quota::{Hold, after},
-    refusal::{Kept, Refusal, answered_by_us},
+    refusal::{Last, Refusal, answered_by_us},
     report::StopReason,
     retry::{ClassifyError, Decision, Failure, is_idempotent},
     signal::Signal,
@@ -37,7 +36,7 @@ where
         signal: &Signal,
         heard_at: Instant,
     ) -> (Response<ResB>, Option<Decision>) {
-        let Some(retry_if) = &self.config.retry_if else {
+        let Some(retry_if) = &self.config().retry_if else {
             return (response, None);
         };
         let is_ours = answered_by_us(&response);
@@ -69,7 +68,7 @@ where
                         Lesson::Nothing
                     };
                     self.caller.answered(now, signal.limits(), lesson);
-                    self.kept = Kept::of(response);
+                    self.last = Last::of(response);
                     self.rest(heard_at, delay, Some(status));
                     return None;
                 }
@@ -88,7 +87,7 @@ where
         match self.retry_failure(&Signal::default(), now) {
             Ok(delay) => {
                 self.caller.leave();
-                self.kept = Kept::Error(Box::new(error));
+                self.last = Last::Error(Box::new(error));
                 self.rest(now, delay, None);
                 Continue(Then::Wait)
             }
@@ -105,7 +104,7 @@ where
     ) -> E {
         self.caller.count(|totals| totals.gave_back(reason));
         let error = self.fail(error);
-        self.config.observers.gave_up(&GaveUp {
+        self.config().observers.gave_up(&GaveUp {
             held_by: held_by.cloned(),
             ..self.gives_up(reason, None)
         });
@@ -150,15 +149,14 @@ where
             return Err(StopReason::BodyNotReplayable);
         }
         self.failures = self.failures.saturating_add(1);
-        self.waiting_since = Some(failed_at);
         Ok(delay)
     }
 
     /// Beside the line for so long, so that nobody else is held back, and then in its old place.
     fn rest(&mut self, failed_at: Instant, delay: Duration, status: Option<StatusCode>) {
         let until = after(failed_at, delay);
-        let cost = payload::cost(self.tokens, &self.body, true);
-        self.caller.queue_again(Instant::now(), cost, Some(until));
+        self.caller
+            .queue_again(failed_at, self.tokens(), Some(until));
         self.schedules_retry(delay, RetryReason::Failed, status);
     }
 }

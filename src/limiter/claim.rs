@@ -2,13 +2,14 @@
 
 use super::queue::{Ticket, Waiter};
 use crate::{
+    config::Config,
     quota::{Admit, Cost, Hold, Model},
     report::StopReason,
 };
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a call asks for.
+/// What a call asks for. It is made anew for each step that the call takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     pub(super) ticket: Ticket,
@@ -30,6 +31,17 @@ pub(crate) struct GivenUp {
     pub(crate) reason: StopReason,
     pub(crate) hold: Option<Hold>,
     pub(crate) opens_at: Instant,
+}
+
+impl Bounds {
+    /// As the layer has set them, until this deadline of the call.
+    pub(crate) fn of(config: &Config, deadline: Option<Instant>) -> Self {
+        Self {
+            deadline,
+            max_delay: config.policy.max_delay,
+            max_waiting: config.max_waiting,
+        }
+    }
 }
 
 impl GivenUp {
@@ -56,12 +68,7 @@ impl GivenUp {
 
 impl Claim {
     pub(super) fn waiter(&self) -> Waiter {
-        Waiter {
-            cost: self.cost,
-            deadline: self.bounds.deadline,
-            max_delay: self.bounds.max_delay,
-            waker: None,
-        }
+        Waiter::new(self.cost.tokens)
     }
 
     /// Whether it is certain that the call, with others of the cost `ahead` before it, cannot be

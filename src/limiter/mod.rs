@@ -10,6 +10,7 @@ mod caller;
 mod charged;
 mod claim;
 mod gate;
+mod in_flight;
 mod queue;
 mod state;
 mod table;
@@ -19,7 +20,6 @@ pub(crate) use caller::{Caller, Lesson, Turn};
 pub(crate) use charged::Charged;
 pub(crate) use claim::{Bounds, GivenUp};
 pub(crate) use gate::Gate;
-pub(crate) use state::Waited;
 
 use crate::{
     body::Replayer,

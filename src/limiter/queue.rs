@@ -15,7 +15,7 @@
 //! A caller that the server told to wait for its own sake alone rests beside the line until then,
 //! and steps in front of those who came after it.
 
-use super::admissions::Admissions;
+use super::{admissions::Admissions, claim::Claim};
 use crate::quota::{Admit, Cost, Model, after};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,14 +32,25 @@ pub(super) const GRACE: Duration = Duration::from_millis(100);
 /// partition was first seen, and its number.
 pub(super) type Ticket = (i64, u64);
 
+/// One that waits. There may be very many, so whatever its call knows anyway stays with that.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) cost: Cost,
-    /// After this its call can no longer be sent.
-    pub(super) deadline: Option<Instant>,
-    /// A longer wait than this is not sat out.
-    pub(super) max_delay: Duration,
-    pub(super) waker: Option<Waker>,
+    tokens: u64,
+    waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Not polled yet.
+    pub(super) fn new(tokens: u64) -> Self {
+        Self {
+            tokens,
+            waker: None,
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::of_request(self.tokens)
+    }
 }
 
 /// Wakers that are to be woken, or dropped, without the lock: both may run code that comes back
@@ -72,10 +83,10 @@ pub(super) struct Queue {
     waiting_cost: Cost,
     /// Those whom the server told to wait for their own sake, and until when.
     resting: BTreeMap<(Instant, Ticket), Waiter>,
-    /// Whom to tell when the quota opens too late for them.
+    /// Whom to tell when the quota opens too late for them. Who is admitted is here until it knows.
     deadlines: BTreeSet<(Instant, Ticket)>,
-    /// As these are the layer's, they are few, whoever waits: one entry for each that somebody in line
-    /// has who is to be told.
+    /// How long those in line wait at the most who are to be told of longer waits. As these are the
+    /// layer's, they are few, whoever waits.
     max_delays: BTreeSet<Duration>,
     pub(super) admissions: Admissions,
     front: Option<Front>,
@@ -96,7 +107,7 @@ impl Queue {
 
     /// What the first in line will cost.
     pub(super) fn first_cost(&self) -> Option<Cost> {
-        self.waiting.values().next().map(|waiter| waiter.cost)
+        self.waiting.values().next().map(Waiter::cost)
     }
 
     /// What all who wait will cost.
@@ -131,15 +142,16 @@ impl Queue {
 
     /// Into the line.
     pub(super) fn insert(&mut self, ticket: Ticket, waiter: Waiter) {
-        self.waiting_cost = self.waiting_cost.plus(waiter.cost);
+        self.waiting_cost = self.waiting_cost.plus(waiter.cost());
         self.waiting.insert(ticket, waiter);
     }
 
     /// One in line costs something else than was thought.
-    pub(super) fn revalue(&mut self, ticket: Ticket, cost: Cost) {
+    pub(super) fn revalue(&mut self, ticket: Ticket, tokens: u64) {
         if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            self.waiting_cost = self.waiting_cost.minus(waiter.cost).plus(cost);
-            waiter.cost = cost;
+            let without = self.waiting_cost.minus(waiter.cost());
+            waiter.tokens = tokens;
+            self.waiting_cost = without.plus(waiter.cost());
         }
     }
 
@@ -172,27 +184,36 @@ impl Queue {
             .extend(waiter.and_then(|waiter| waiter.waker.take()));
     }
 
-    /// Remembers whom to wake when the turn of `ticket` comes, or can no longer come.
+    /// Remembers whom to wake when the turn of this call comes, or can no longer come.
     pub(super) fn wake_on_turn(
         &mut self,
-        ticket: Ticket,
+        claim: &Claim,
         resting: Option<Instant>,
         waker: Waker,
         wakers: &mut Wakers,
     ) {
+        let ticket = claim.ticket;
         let rests = resting.and_then(|until| self.resting.get_mut(&(until, ticket)));
         let displaced = if let Some(waiter) = rests {
             // Its own timer goes off when its rest is over; until then it is not in line.
             waiter.waker.replace(waker)
         } else if let Some(waiter) = self.waiting.get_mut(&ticket) {
-            self.max_delays.insert(waiter.max_delay);
+            self.max_delays.insert(claim.bounds.max_delay);
+            let deadline = claim.bounds.deadline;
             self.deadlines
-                .extend(waiter.deadline.map(|deadline| (deadline, ticket)));
+                .extend(deadline.map(|deadline| (deadline, ticket)));
             waiter.waker.replace(waker)
         } else {
             Some(waker)
         };
         wakers.drop.extend(displaced);
+    }
+
+    /// This call need not be told any longer when the quota opens too late for it.
+    pub(super) fn forget_deadline(&mut self, claim: &Claim) {
+        if let Some(deadline) = claim.bounds.deadline {
+            self.deadlines.remove(&(deadline, claim.ticket));
+        }
     }
 
     /// Lets all go that may go at this instant. Returns whether a turn had lapsed: then somebody
@@ -202,7 +223,7 @@ impl Queue {
         quota.pass(now, self.waiting.len() as u64);
         let mut lapsed = self.admissions.lapse(quota, now);
         while let Some((&ticket, waiter)) = self.waiting.first_key_value() {
-            if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost) {
+            if let Admit::At(opens_at, _) = quota.admit(now, waiter.cost()) {
                 self.expect(ticket, opens_at, wakers);
                 break;
             }
@@ -214,7 +235,7 @@ impl Queue {
             if overdue {
                 lapsed = true;
             } else {
-                let reserved = quota.reserve(now, waiter.cost, true);
+                let reserved = quota.reserve(now, waiter.cost(), true);
                 self.admissions.grant(ticket, reserved, now);
             }
             wakers.wake.extend(waiter.waker);
@@ -246,6 +267,9 @@ impl Queue {
     }
 
     /// Wakes those in line for whom `opens_at` is too late. Each is told once, until it is polled.
+    ///
+    /// If it is later than the layer lets anybody wait, or one of several layers does, all look for
+    /// themselves.
     pub(super) fn wake_hopeless(&mut self, now: Instant, opens_at: Instant, wakers: &mut Wakers) {
         let delay = opens_at.saturating_duration_since(now);
         while let Some(&(deadline, ticket)) = self.deadlines.first().filter(|d| d.0 <= opens_at) {
@@ -255,10 +279,9 @@ impl Queue {
         if self.max_delays.first().is_some_and(|&max| max < delay) {
             self.max_delays.retain(|&max| max >= delay);
             let waiting = self.waiting.values_mut();
-            let hopeless = waiting.filter(|waiter| waiter.max_delay < delay);
             wakers
                 .wake
-                .extend(hopeless.filter_map(|waiter| waiter.waker.take()));
+                .extend(waiting.filter_map(|waiter| waiter.waker.take()));
         }
     }
 
@@ -291,13 +314,10 @@ impl Queue {
         }
     }
 
-    /// Out of the line, and out of the indices whether in line or resting.
+    /// Out of the line.
     fn take(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiting.remove(&ticket)?;
-        self.waiting_cost = self.waiting_cost.minus(waiter.cost);
-        if let Some(deadline) = waiter.deadline {
-            self.deadlines.remove(&(deadline, ticket));
-        }
+        self.waiting_cost = self.waiting_cost.minus(waiter.cost());
         if self.waiting.is_empty() {
             self.max_delays.clear();
         }

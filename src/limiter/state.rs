@@ -1,7 +1,9 @@
 //! What a partition's lock protects, and each step that a call takes under it.
 
 use super::{
+    caller::Lesson,
     claim::{Claim, GivenUp},
+    in_flight::{InFlight, Number},
     queue::{GRACE, Queue, Ticket, Wakers},
     watch::Watch,
 };
@@ -9,6 +11,7 @@ use crate::{
     quota::{Admit, Cost, Model, Quota, RefusalCause, Refused, Sent, after},
     report::StopReason,
     retry::Budget,
+    signal::RateLimit,
     snapshot::Totals,
 };
 use std::{task::Waker, time::Duration};
@@ -26,6 +29,7 @@ const MAX_WAIT: u32 = 300;
 pub(super) struct State {
     pub(super) quota: Model,
     pub(super) queue: Queue,
+    pub(super) in_flight: InFlight,
     /// Of the retries that no refusal has asked for.
     pub(super) budget: Budget,
     pub(super) rng: fastrand::Rng,
@@ -50,7 +54,7 @@ pub(crate) struct Waited {
 /// What becomes of a call that arrives.
 pub(super) enum Arrival {
     /// It is sent at once.
-    Sent(Sent),
+    Sent(Number),
     /// It waits for its turn.
     InLine,
     /// It is not let in.
@@ -72,6 +76,7 @@ impl State {
         Self {
             quota: Model::new(quotas),
             queue: Queue::default(),
+            in_flight: InFlight::default(),
             budget: Budget::default(),
             rng: fastrand::Rng::new(),
             totals: Totals::default(),
@@ -104,7 +109,8 @@ impl State {
         if self.admits(claim, now) {
             let reserved = self.quota.reserve(now, claim.cost, false);
             self.totals.attempts += 1;
-            return Arrival::Sent(self.quota.sent(reserved, now));
+            let sent = self.quota.sent(reserved, now);
+            return Arrival::Sent(self.in_flight.insert(sent));
         }
         let ahead = self.cost_ahead(claim);
         if let Some(given_up) = claim.give_up(&self.quota, now, ahead) {
@@ -135,7 +141,7 @@ impl State {
         let mut stands_in = self.advance(now, wakers);
         if !self.queue.admissions.contains(ticket) {
             if let Some(given_up) = claim.give_up(&self.quota, now, Cost::NONE) {
-                self.queue.remove(ticket, resting, wakers);
+                self.leave(claim, resting, wakers);
                 self.advance(now, wakers);
                 return Look::GivenUp(given_up);
             }
@@ -145,8 +151,9 @@ impl State {
             }
         }
         let admitted = self.queue.admissions.contains(ticket);
-        self.queue.wake_on_turn(ticket, resting, waker, wakers);
+        self.queue.wake_on_turn(claim, resting, waker, wakers);
         if admitted {
+            self.queue.forget_deadline(claim);
             return Look::Admitted;
         }
         let look_again = match resting.filter(|&until| until > now) {
@@ -164,7 +171,7 @@ impl State {
         waited: Waited,
         now: Instant,
         wakers: &mut Wakers,
-    ) -> Option<Sent> {
+    ) -> Option<Number> {
         let reserved = match self.queue.admissions.take(claim.ticket) {
             Some(reserved) if self.quota.still_holds(now, reserved) => Some(reserved),
             Some(reserved) => {
@@ -177,21 +184,53 @@ impl State {
                 admits.then(|| self.quota.reserve(now, claim.cost, true))
             }
         };
-        let sent = reserved.map(|reserved| self.quota.sent(reserved, now));
-        if sent.is_some() {
-            self.totals.attempts += 1;
-            self.totals.retries += u64::from(waited.is_retry);
-            self.totals.waited = self.totals.waited.saturating_add(waited.time);
-        } else {
+        let Some(reserved) = reserved else {
             self.queue.insert(claim.ticket, claim.waiter());
             self.advance(now, wakers);
+            return None;
+        };
+        self.totals.attempts += 1;
+        self.totals.retries += u64::from(waited.is_retry);
+        self.totals.waited = self.totals.waited.saturating_add(waited.time);
+        let sent = self.quota.sent(reserved, now);
+        Some(self.in_flight.insert(sent))
+    }
+
+    /// The head of an answer has arrived, and there is nothing more to be learned from it. The number
+    /// of its body, if the server works on that.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        sent: Sent,
+        limits: &[RateLimit],
+        lesson: Lesson,
+    ) -> Option<u64> {
+        let mut number = None;
+        match lesson {
+            Lesson::Served => self.quota.served(now, sent),
+            Lesson::Streams => number = Some(self.quota.streams(now, sent)),
+            Lesson::Nothing => self.quota.unexplained(sent),
+            Lesson::Pointless => {
+                self.quota.unexplained(sent);
+                self.totals.refused(&RefusalCause::Request);
+            }
         }
-        sent
+        // Last, for how long it took is known then.
+        self.quota.announced(now, sent, false, limits);
+        number
+    }
+
+    /// The request will not be heard of again.
+    pub(super) fn abandoned(&mut self, number: Number) {
+        if let Some(sent) = self.in_flight.take(number) {
+            self.quota.abandoned(sent);
+        }
     }
 
     /// A refusal is understood: it concerns all, or only the request itself.
-    pub(super) fn refused(&mut self, now: Instant, sent: Sent, refused: Option<Refused>) {
-        if let Some(refused) = refused {
+    pub(super) fn refused(&mut self, now: Instant, number: Number, refused: Option<Refused>) {
+        let sent = self.in_flight.take(number);
+        if let (Some(sent), Some(refused)) = (sent, refused) {
             self.quota.refused(now, sent, refused);
         }
         let cause = self.quota.blamed().filter(|_| refused.is_some());
@@ -199,9 +238,10 @@ impl State {
     }
 
     /// A call that waits or is admitted goes away.
-    pub(super) fn leave(&mut self, ticket: Ticket, resting: Option<Instant>, wakers: &mut Wakers) {
-        self.queue.remove(ticket, resting, wakers);
-        if let Some(reserved) = self.queue.admissions.take(ticket) {
+    pub(super) fn leave(&mut self, claim: &Claim, resting: Option<Instant>, wakers: &mut Wakers) {
+        self.queue.forget_deadline(claim);
+        self.queue.remove(claim.ticket, resting, wakers);
+        if let Some(reserved) = self.queue.admissions.take(claim.ticket) {
             self.quota.give_back(reserved);
         }
     }

@@ -143,9 +143,9 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::{
-        limiter::{Bounds, Caller, Lesson},
+        limiter::{Caller, Lesson},
         partition::{Keyed, Partition},
-        quota::{Cost, Refused},
+        quota::Refused,
     };
     use std::time::Duration;
 
@@ -192,7 +192,7 @@ mod tests {
                 return;
             };
             let until = now + wait;
-            caller.answered(now, &[], Lesson::Reading { until });
+            caller.refused(now, &[], until);
             let wait = Some(until.saturating_duration_since(now));
             caller.understood(now, Some(Refused { until, wait }));
         }
@@ -200,13 +200,8 @@ mod tests {
         /// A call whose request is under way.
         fn caller(&mut self, number: u32) -> Caller {
             let now = Instant::now();
-            let bounds = Bounds {
-                deadline: None,
-                max_delay: Duration::MAX,
-                max_waiting: 1,
-            };
-            let cost = Cost::of_request(0);
-            Caller::arrive(self.get(number), now, Duration::ZERO, cost, bounds)
+            let (gate, config) = (self.get(number), Arc::default());
+            Caller::arrive(gate, config, now, Duration::ZERO, None, 0)
         }
     }
 
@@ -281,7 +276,7 @@ mod tests {
         let mut world = World::new(1);
         let gate = Arc::downgrade(&world.get(0));
         let mut caller = world.caller(0);
-        let watched = caller.answered(Instant::now(), &[], Lesson::Streams);
+        let (_, watched) = caller.answered(Instant::now(), &[], Lesson::Streams);
         assert!(watched.is_some());
         drop(caller);
         drop(world.get(1));

@@ -1,0 +1,146 @@
+//! What a call does about its refusals.
+
+use super::Call;
+use crate::{
+    BoxError,
+    body::{MapBody, ReplayBody, ResponseBody},
+    observer::RetryReason,
+    quota::{Refused, after, exceeds_limit, is_due_to_size},
+    refusal::{Last, READING_TIME},
+    report::StopReason,
+    retry::{self, ClassifyError, Decision, Policy},
+    signal::Signal,
+};
+use http::{Response, StatusCode};
+use http_body::Body;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often in a row a request tries whether the server has opened again.
+const MAX_PROBES: u32 = 3;
+
+impl<M, R, B, ResB, E> Call<M, R, B, ResB, E>
+where
+    M: MapBody<ReplayBody<B>>,
+    R: ClassifyError<E>,
+    B: Body,
+    B::Error: Into<BoxError>,
+    ResB: Body,
+{
+    /// What has been read says what to do: the answer, if it is given back; `None` if the request
+    /// is to be sent again.
+    pub(crate) fn understand(&mut self) -> Option<Response<ResponseBody<ResB>>> {
+        let Last::Unread(refusal) = self.last.take() else {
+            unreachable!("a refusal is read before it is understood");
+        };
+        let (heard, status) = (refusal.heard, refusal.head().status);
+        let signal = refusal.signal();
+        if self.caller.is_in_flight() {
+            let now = Instant::now();
+            let head = refusal.head();
+            if !self.scope().refuses(status, &head.headers, &signal) {
+                return self.understand_failure(*refusal, &signal, now);
+            }
+            let until = after(now, READING_TIME);
+            self.caller.refused(now, signal.limits(), until);
+        }
+        let mut decision = self.decide(status, &signal, heard.at);
+        if let Decision::Retry { delay } = decision {
+            // From here on no earlier attempt reads the request's body: what it read would be lost
+            // to the next one.
+            if !self.body.freeze() {
+                let (reason, delay) = (StopReason::BodyNotReplayable, Some(delay));
+                decision = Decision::Return { reason, delay };
+            }
+        }
+        match decision {
+            Decision::Return { reason, delay } => {
+                self.hold_back(delay, &signal, heard.at);
+                Some(self.give_back(refusal.into_response(), reason, None))
+            }
+            Decision::Retry { delay } => {
+                let is_pause = self.hold_back(Some(delay), &signal, heard.at);
+                // One that is refused again and again lets another find out whether it is the
+                // server or this very request.
+                let yields = is_pause && self.yields(after(heard.at, delay * 2));
+                let rest = if yields { delay * 2 } else { delay };
+                let resting = Some(after(heard.at, rest)).filter(|_| yields || !is_pause);
+                self.caller.queue_again(heard.at, self.tokens(), resting);
+                self.last = Last::of(*refusal);
+                self.schedules_retry(rest, RetryReason::Refused, Some(status));
+                None
+            }
+        }
+    }
+
+    /// Whether another call is to find out if the server has opened again, and this one goes after it.
+    fn yields(&self, until: Instant) -> bool {
+        let has_time = self
+            .caller
+            .deadline()
+            .is_none_or(|deadline| until < deadline);
+        self.attempts > MAX_PROBES && has_time && self.caller.has_company()
+    }
+
+    /// Whether it is this very request that the server does not want, for it serves others.
+    fn is_singled_out(&self) -> bool {
+        self.attempts > MAX_PROBES && self.caller.is_passed_over()
+    }
+
+    pub(super) fn decide(
+        &self,
+        status: StatusCode,
+        signal: &Signal,
+        heard_at: Instant,
+    ) -> Decision {
+        let episode = self.caller.episode();
+        let tokens = self.options().and_then(|options| options.tokens);
+        let refusals = if self.is_singled_out() {
+            episode.refusals.max(self.attempts)
+        } else {
+            episode.refusals
+        };
+        self.policy().decide(&retry::Refusal {
+            signal,
+            attempt: self.attempts,
+            refusals,
+            interval: episode.interval,
+            random_ratio: episode.random_ratio,
+            can_replay: self.body.can_replay(),
+            is_repeatable: retry::is_repeatable(status, &self.head.method, &self.head.headers),
+            is_oversized: tokens.is_some_and(|tokens| {
+                episode.exceeds_declared || exceeds_limit(signal.limits(), tokens)
+            }),
+            time_left: self.time_left(heard_at),
+        })
+    }
+
+    /// The user's limits, as they are for this call.
+    pub(super) fn policy(&self) -> Policy {
+        let policy = self.config().policy;
+        let max_retries = self.options().and_then(|options| options.max_retries);
+        Policy {
+            max_retries: max_retries.unwrap_or(policy.max_retries),
+            ..policy
+        }
+    }
+
+    pub(super) fn time_left(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.caller.deadline();
+        deadline.map(|deadline| deadline.saturating_duration_since(now))
+    }
+
+    /// Tells the partition what the whole refusal means for all; whether it is a pause. A request
+    /// that is larger than what is left has to wait by itself: smaller ones have not.
+    fn hold_back(&mut self, delay: Option<Duration>, signal: &Signal, heard_at: Instant) -> bool {
+        let is_its_own =
+            is_due_to_size(signal.limits(), self.caller.tokens()) || self.is_singled_out();
+        let pause = delay.filter(|_| !is_its_own);
+        let refused = pause.map(|delay| Refused {
+            until: after(heard_at, delay),
+            wait: signal.wait(),
+        });
+        self.caller.understood(Instant::now(), refused);
+        pause.is_some()
+    }
+}
