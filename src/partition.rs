@@ -29,10 +29,10 @@
 
 use crate::payload::Payload;
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use std::{
     fmt::{self, Write as _},
-    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState},
     sync::Arc,
 };
 
@@ -150,94 +150,141 @@ pub(crate) type PartitionBy = Arc<dyn Fn(&Request<'_>) -> Partition + Send + Syn
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PartitionKey(u64);
 
+/// Hashes keys to themselves: they are hashes already, and nobody can choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyHasher(u64);
+
+/// Makes such hashers for a map.
+pub(crate) type ByKey = BuildHasherDefault<KeyHasher>;
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        // Keys are written as numbers.
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The random key under which credentials and labels are hashed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keyed(RandomState);
 
 impl Keyed {
-    /// The key of a partition that the user named.
+    /// The key of the partition of this name, be it the user's or a [`label`].
     pub(crate) fn key(&self, partition: &Partition) -> PartitionKey {
-        self.key_of(|text| text.write_str(partition.as_str()))
+        let (origin, fingerprint) = split_label(partition.as_str());
+        self.key_of(fingerprint, |text| text.write_str(origin))
     }
 
-    /// The key of the partition that a request has by default. Needs no allocation, unlike
-    /// [`label`].
+    /// The key of the partition that a request has by default: that of its [`label`], without the
+    /// making of it.
     pub(crate) fn default_key(&self, head: &Parts) -> PartitionKey {
-        self.key_of(|text| write_label(head, self, text))
+        let fingerprint = self.fingerprint(&head.headers);
+        self.key_of(fingerprint, |text| Origin::of(head).write(text))
     }
 
-    fn key_of(&self, write: impl FnOnce(&mut TextHasher) -> fmt::Result) -> PartitionKey {
-        let mut text = TextHasher {
-            hasher: self.0.build_hasher(),
-            chunk: [0; 64],
-            filled: 0,
-        };
+    fn key_of(
+        &self,
+        fingerprint: Option<u64>,
+        write: impl FnOnce(&mut TextHasher) -> fmt::Result,
+    ) -> PartitionKey {
+        let mut text = self.text_hasher();
         // Hashing cannot fail, and neither can the formatting of what labels are made of.
         let _ = write(&mut text);
-        text.flush();
-        PartitionKey(text.hasher.finish())
+        if let Some(fingerprint) = fingerprint {
+            // No text has this byte.
+            text.write(&[0xFF]);
+            text.write(&fingerprint.to_ne_bytes());
+        }
+        PartitionKey(text.finish())
     }
 
     /// A keyed hash of the credential that a request carries, if it carries any.
     fn fingerprint(&self, headers: &HeaderMap) -> Option<u64> {
-        const BESIDE: [&str; 2] = ["openai-organization", "openai-project"];
-        let credential = credential(headers);
-        let beside = BESIDE.map(|name| headers.get(name));
-        if credential.is_none() && beside.iter().all(Option::is_none) {
-            return None;
-        }
         let mut hasher = self.0.build_hasher();
-        credential
-            .map(|(index, value)| (index, value.as_bytes()))
-            .hash(&mut hasher);
-        beside
-            .map(|value| value.map(HeaderValue::as_bytes))
-            .hash(&mut hasher);
-        Some(hasher.finish())
+        let mut is_any = false;
+        let beside = (FIELDS.len() + 1..).zip(&BESIDE);
+        let beside = beside.filter_map(|(index, name)| Some((index, headers.get(name)?)));
+        for (index, value) in credential(headers).into_iter().chain(beside) {
+            is_any = true;
+            // No value is that long.
+            hasher.write_usize(index << (usize::BITS - 8) | value.len());
+            hasher.write(value.as_bytes());
+        }
+        is_any.then(|| hasher.finish())
+    }
+
+    fn text_hasher(&self) -> TextHasher {
+        TextHasher {
+            hasher: self.0.build_hasher(),
+            chunk: [0; 64],
+            filled: 0,
+        }
     }
 }
 
 /// The name of the partition that a request has by default.
 pub(crate) fn label(head: &Parts, keyed: &Keyed) -> Partition {
-    let mut label = String::new();
-    // A `String` takes all that is written to it.
-    let _ = write_label(head, keyed, &mut label);
-    Partition::new(label)
+    let origin = Origin::of(head);
+    Partition::new(match keyed.fingerprint(&head.headers) {
+        Some(fingerprint) => format!("{origin}#{fingerprint:016x}"),
+        None => origin.to_string(),
+    })
 }
 
-fn write_label(head: &Parts, keyed: &Keyed, text: &mut impl fmt::Write) -> fmt::Result {
-    write!(text, "{}", Origin::of(head))?;
-    match keyed.fingerprint(&head.headers) {
-        Some(fingerprint) => write!(text, "#{fingerprint:016x}"),
-        None => Ok(()),
-    }
+/// A label's origin and fingerprint, as [`label`] has joined them; else all of it.
+fn split_label(label: &str) -> (&str, Option<u64>) {
+    let parts = label.rsplit_once('#').filter(|(_, hex)| {
+        let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        hex.len() == 16 && hex.bytes().all(is_digit)
+    });
+    let parts = parts.and_then(|(origin, hex)| Some((origin, u64::from_str_radix(hex, 16).ok()?)));
+    parts.map_or((label, None), |(origin, fingerprint)| {
+        (origin, Some(fingerprint))
+    })
 }
+
+/// Names that need not be parsed for each request.
+static FIELDS: [HeaderName; 5] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("x-auth-token"),
+];
+static BESIDE: [HeaderName; 2] = [
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+];
 
 /// The credential of a request, and which of the fields it is from.
 fn credential(headers: &HeaderMap) -> Option<(usize, &HeaderValue)> {
-    const FIELDS: [&str; 5] = [
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "private-token",
-        "x-auth-token",
-    ];
     let authorization = headers
         .get(header::AUTHORIZATION)
         .filter(|value| is_constant(value));
     authorization.map(|value| (0, value)).or_else(|| {
         let mut fields = FIELDS.iter().zip(1..);
-        fields.find_map(|(name, index)| Some((index, headers.get(*name)?)))
+        fields.find_map(|(name, index)| Some((index, headers.get(name)?)))
     })
 }
 
 /// Whether the scheme is one whose value is the same in every request.
 fn is_constant(authorization: &HeaderValue) -> bool {
     let value = authorization.as_bytes();
-    let scheme = value.split(|&byte| byte == b' ').next().unwrap_or_default();
-    ["bearer", "basic", "token", "key"]
-        .iter()
-        .any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
+    ["bearer", "basic", "token", "key"].iter().any(|known| {
+        let (scheme, rest) = value.split_at(known.len().min(value.len()));
+        rest.first().is_none_or(|&byte| byte == b' ')
+            && scheme.eq_ignore_ascii_case(known.as_bytes())
+    })
 }
 
 /// Where a request goes, without user and password, in lower case.
@@ -250,6 +297,10 @@ enum Origin<'a> {
 impl<'a> Origin<'a> {
     fn of(head: &'a Parts) -> Self {
         if let Some(authority) = head.uri.authority() {
+            let text = authority.as_str();
+            if !text.bytes().any(|byte| matches!(byte, b':' | b'@')) {
+                return Self::Uri(text, None);
+            }
             let default = match head.uri.scheme_str() {
                 Some("http") => Some(80),
                 Some("https") => Some(443),
@@ -267,21 +318,28 @@ impl<'a> Origin<'a> {
     }
 }
 
-impl fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Origin<'_> {
+    fn write(&self, text: &mut impl fmt::Write) -> fmt::Result {
         let (host, port) = match *self {
             Self::Uri(host, port) => (host, port),
             Self::Host(host) => (host, None),
             Self::Unknown => ("-", None),
         };
         // Most are in lower case already, and every call writes one.
-        for piece in host.split_inclusive(|c: char| c.is_ascii_uppercase()) {
-            let lower = piece.trim_end_matches(|c: char| c.is_ascii_uppercase());
-            f.write_str(lower)?;
-            let upper = piece.chars().next_back().filter(char::is_ascii_uppercase);
-            upper.map_or(Ok(()), |upper| f.write_char(upper.to_ascii_lowercase()))?;
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            for c in host.chars() {
+                text.write_char(c.to_ascii_lowercase())?;
+            }
+        } else {
+            text.write_str(host)?;
         }
-        port.map_or(Ok(()), |port| write!(f, ":{port}"))
+        port.map_or(Ok(()), |port| write!(text, ":{port}"))
+    }
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
     }
 }
 
@@ -294,15 +352,17 @@ struct TextHasher {
 }
 
 impl TextHasher {
+    fn finish(mut self) -> u64 {
+        self.flush();
+        self.hasher.finish()
+    }
+
     fn flush(&mut self) {
         self.hasher.write(&self.chunk[..self.filled]);
         self.filled = 0;
     }
-}
 
-impl fmt::Write for TextHasher {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut bytes = text.as_bytes();
+    fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.filled == self.chunk.len() {
                 self.flush();
@@ -313,6 +373,12 @@ impl fmt::Write for TextHasher {
             self.filled += next.len();
             bytes = later;
         }
+    }
+}
+
+impl fmt::Write for TextHasher {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
         Ok(())
     }
 }
@@ -478,12 +544,38 @@ mod tests {
     }
 
     #[test]
+    fn a_label_has_the_key_of_its_requests() {
+        let keyed = Keyed::default();
+        let key = |name: &str| keyed.key(&Partition::new(name));
+        for (uri, fields) in [
+            ("http://a/", &[][..]),
+            ("/", &[("host", "A.example.com:8080")]),
+            ("https://User@API.example.com:8443/", &[]),
+            ("http://a/", &[("authorization", "Bearer a")]),
+            ("/", &[("x-api-key", "a"), ("openai-project", "b")]),
+        ] {
+            let head = head(uri, fields);
+            let label = label(&head, &keyed);
+            assert_eq!(keyed.key(&label), keyed.default_key(&head), "{label}");
+            assert_ne!(key(&label.as_str().to_ascii_uppercase()), keyed.key(&label));
+        }
+        let names = ["a", "a#", "a#0", "a#+000000000000001", "a#000000000000000A"];
+        let others = [
+            "a#000000000000000a",
+            "a#000000000000000b",
+            "a##000000000000000a",
+        ];
+        let keys: std::collections::HashSet<_> = names.into_iter().chain(others).map(key).collect();
+        assert_eq!(keys.len(), 8);
+    }
+
+    #[test]
     fn the_hash_of_a_text_does_not_depend_on_its_pieces() {
         let keyed = Keyed::default();
         let text = "x".repeat(200) + "y";
         let whole = keyed.key(&Partition::new(text.as_str()));
         for split in 0..text.len() {
-            let pieces = keyed.key_of(|hasher| {
+            let pieces = keyed.key_of(None, |hasher| {
                 hasher.write_str(&text[..split])?;
                 hasher.write_str(&text[split..])
             });
