@@ -73,28 +73,46 @@ where
     }
 }
 
-/// Reads what can be had without waiting, before the first attempt.
-pub(super) fn read_ahead<B>(source: &mut Source<B>)
+/// Polls a body of this exact size for the first time, without waiting: nearly always it is a single
+/// frame, and then there is no account to be kept of it. Else what was read, and the rest.
+pub(super) fn read_first<B>(body: Pin<Box<B>>, size: u64) -> Result<Bytes, Polled<B>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    match poll_once(body, &mut Context::from_waker(Waker::noop())) {
+        (None, Read::Data(bytes)) if bytes.len() as u64 == size => Ok(bytes),
+        polled => Err(polled),
+    }
+}
+
+/// Reads on what can be had without waiting, before the first attempt.
+pub(super) fn read_ahead<B>(source: &mut Source<B>, first: Polled<B>)
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
     let mut cx = Context::from_waker(Waker::noop());
-    for _ in 0..POLLS_AHEAD {
-        let Some(rest) = source.take_ahead() else {
-            return;
-        };
-        let (rest, read) = poll_once(rest, &mut cx);
+    let (mut rest, mut read) = first;
+    for _ in 1..POLLS_AHEAD {
         let pending = matches!(read, Read::Pending(_));
         drop(source.settle(None, rest, read));
         if pending {
             return;
         }
+        let Some(body) = source.take_ahead() else {
+            return;
+        };
+        (rest, read) = poll_once(body, &mut cx);
     }
+    drop(source.settle(None, rest, read));
 }
 
+/// What was read of a body, and the rest if that is not all.
+type Polled<B> = (Option<Pin<Box<B>>>, Read);
+
 /// Polls the body once, and drops it as soon as it has ended.
-fn poll_once<B>(mut rest: Pin<Box<B>>, cx: &mut Context<'_>) -> (Option<Pin<Box<B>>>, Read)
+fn poll_once<B>(mut rest: Pin<Box<B>>, cx: &mut Context<'_>) -> Polled<B>
 where
     B: Body,
     B::Error: Into<BoxError>,

@@ -12,7 +12,7 @@ use http_body::Body;
 
 use super::{
     error::BoxError,
-    reading::{lock, read_ahead},
+    reading::{lock, read_ahead, read_first},
     replay::{Kind, ReplayBody, known_bytes},
     source::Source,
 };
@@ -45,17 +45,20 @@ impl<B: Body> Replayer<B> {
         if body.is_end_stream() {
             return Self::empty();
         }
-        let hint = body.size_hint();
-        let small = hint.exact().is_some_and(|size| size <= cap as u64);
-        let mut source = Source::new(Box::pin(body), hint, cap);
-        if small {
-            read_ahead(&mut source);
-        }
-        let content = match source.single_frame() {
-            Some(bytes) => Content::Known(bytes),
-            None => Content::Shared(Arc::new(Mutex::new(source))),
+        let (hint, body) = (body.size_hint(), Box::pin(body));
+        let Some(size) = hint.exact().filter(|&size| size <= cap as u64) else {
+            return Self::shared(Source::new(Some(body), hint, cap));
         };
-        Self { content }
+        let first = match read_first(body, size) {
+            Ok(bytes) => return Self::known(bytes),
+            Err(first) => first,
+        };
+        let mut source = Source::new(None, hint, cap);
+        read_ahead(&mut source, first);
+        match source.single_frame() {
+            Some(bytes) => Self::known(bytes),
+            None => Self::shared(source),
+        }
     }
 
     /// A body that is sent once and of which nothing is read ahead or kept.
@@ -71,8 +74,18 @@ impl<B: Body> Replayer<B> {
 
 impl<B> Replayer<B> {
     fn empty() -> Self {
+        Self::known(Bytes::new())
+    }
+
+    fn known(bytes: Bytes) -> Self {
         Self {
-            content: Content::Known(Bytes::new()),
+            content: Content::Known(bytes),
+        }
+    }
+
+    fn shared(source: Source<B>) -> Self {
+        Self {
+            content: Content::Shared(Arc::new(Mutex::new(source))),
         }
     }
 

@@ -60,10 +60,11 @@ struct Sent {
 }
 
 impl<B> Source<B> {
-    /// A body with its size hint, of which up to `cap` bytes may be kept.
-    pub(super) fn new(body: Pin<Box<B>>, hint: SizeHint, cap: usize) -> Self {
+    /// A body with its size hint, of which up to `cap` bytes may be kept; without it if it is being
+    /// polled.
+    pub(super) fn new(body: Option<Pin<Box<B>>>, hint: SizeHint, cap: usize) -> Self {
         Self {
-            rest: Some(body),
+            rest: body,
             end: None,
             kept: Kept::default(),
             keeping: true,
