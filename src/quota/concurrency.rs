@@ -120,9 +120,11 @@ impl Concurrency {
         }
         let overdue = self.streams.pass(now);
         self.in_flight = self.in_flight.saturating_sub(overdue);
-        let usual_work = self.usual_work(tempo);
+        if self.cap.is_none() {
+            return;
+        }
+        let (usual_work, refusal_time) = (self.usual_work(tempo), tempo.refusal_time());
         if let Some(cap) = &mut self.cap {
-            let refusal_time = tempo.refusal_time();
             cap.pass(now, refusal_time, usual_work.unwrap_or(refusal_time));
         }
     }

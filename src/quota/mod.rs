@@ -85,6 +85,13 @@ impl Admit {
         }
     }
 
+    /// Not before `at`, for this reason, if that is later than it is already.
+    fn at_least(&mut self, now: Instant, at: Instant, hold: impl FnOnce() -> Hold) {
+        if at > self.opens_at(now) {
+            *self = Self::At(at, hold());
+        }
+    }
+
     /// What holds it back.
     pub(crate) fn hold(self) -> Option<Hold> {
         match self {
@@ -180,23 +187,21 @@ impl Model {
 
     /// When a request of this cost may go, if nobody else goes before it.
     pub(crate) fn admit(&self, now: Instant, cost: Cost) -> Admit {
-        let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
-        let learned = self.learned(now, 0);
-        let announced = self.known(now, Cost::NONE, cost);
-        strictest(now, announced.chain(reading).chain(learned))
+        self.foreseen(now, Cost::NONE, cost)
     }
 
     /// When a request of this cost may go, if others of the cost `ahead` go before it; as far as is
     /// known for certain, so without the refusals that are still being read, and without what was
     /// learned from refusals alone.
     pub(crate) fn expected(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
-        strictest(now, self.known(now, ahead, cost))
+        self.known(now, ahead, cost)
     }
 
     /// The same with all that was learned.
     pub(crate) fn estimated(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
-        let known = self.known(now, ahead, cost);
-        strictest(now, known.chain(self.learned(now, ahead.requests)))
+        let mut admit = self.known(now, ahead, cost);
+        self.learned(now, ahead.requests, &mut admit);
+        admit
     }
 
     /// The end of the pause, if one is on, or of the reading of a refusal.
@@ -501,47 +506,41 @@ impl Model {
         changes.fold(self.forgotten, u32::wrapping_add)
     }
 
-    /// What the server said.
-    fn known(
-        &self,
-        now: Instant,
-        ahead: Cost,
-        cost: Cost,
-    ) -> impl Iterator<Item = (Instant, Hold)> {
-        let pause = self.pause.opens_at().map(|at| (at, Hold::Pause));
-        let cushion = self.tempo.jitter() * CUSHION;
-        let dimensions = self.dimensions.iter();
-        let dimensions = dimensions.map(move |d| {
-            let opens_at = d.opens_at(now, ahead, cost, cushion);
-            (opens_at, Hold::Dimension(d.name()))
-        });
+    /// When a request may go by what the server said and by what the user declared.
+    fn known(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
+        let mut admit = Admit::Now;
         // Of two that name the same instant the first is the reason: a pause is what people look
         // for.
-        let declared = self.declared.opens_at(now, ahead, cost);
-        pause.into_iter().chain(dimensions).chain(declared)
+        if let Some(at) = self.pause.opens_at() {
+            admit.at_least(now, at, || Hold::Pause);
+        }
+        let cushion = self.tempo.jitter() * CUSHION;
+        for d in &self.dimensions {
+            let at = d.opens_at(now, ahead, cost, cushion);
+            admit.at_least(now, at, || Hold::Dimension(d.name()));
+        }
+        for (at, hold) in self.declared.opens_at(now, ahead, cost) {
+            admit.at_least(now, at, || hold);
+        }
+        admit
     }
 
-    /// What only refusals have taught.
-    fn learned(&self, now: Instant, ahead: u64) -> impl Iterator<Item = (Instant, Hold)> {
-        let opening = self.opening.opens_at(self.tempo.refusal_time());
+    /// And by what only refusals have taught.
+    fn learned(&self, now: Instant, ahead: u64, admit: &mut Admit) {
         // Who was told the limits need not try them.
         let is_told = !self.declared.is_empty() && !self.opening.has_paused();
-        let opening = opening.filter(|_| !is_told).map(|at| (at, Hold::Opening));
-        let rate = self.rate.opens_at(ahead).map(|at| (at, Hold::Rate));
-        let is_full = !self.concurrency.is_open() && !self.opening.is_at_pause();
-        let cap = is_full.then(|| {
+        let opening = self.opening.opens_at(self.tempo.refusal_time());
+        if let Some(at) = opening.filter(|_| !is_told) {
+            admit.at_least(now, at, || Hold::Opening);
+        }
+        if let Some(at) = self.rate.opens_at(ahead) {
+            admit.at_least(now, at, || Hold::Rate);
+        }
+        if !self.concurrency.is_open() && !self.opening.is_at_pause() {
             let usual = self.concurrency.usual_work(&self.tempo);
             let usual = usual.unwrap_or(self.tempo.refusal_time());
-            (after(now, usual), Hold::Concurrency)
-        });
-        opening.into_iter().chain(rate).chain(cap)
-    }
-}
-
-fn strictest(now: Instant, holds: impl Iterator<Item = (Instant, Hold)>) -> Admit {
-    match holds.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
-        Some((at, hold)) if at > now => Admit::At(at, hold),
-        _ => Admit::Now,
+            admit.at_least(now, after(now, usual), || Hold::Concurrency);
+        }
     }
 }
 

@@ -70,9 +70,11 @@ impl Model {
     /// When a call of this cost that arrives now is expected to go, with others of the cost `ahead`
     /// before it, and what holds it back: all that is known, and the refusals that are being read.
     pub(crate) fn foreseen(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
-        let reading = self.pause.reading_until().map(|at| (at, Hold::Pause));
-        let known = self.known(now, ahead, cost);
-        let learned = self.learned(now, ahead.requests);
-        super::strictest(now, known.chain(reading).chain(learned))
+        let mut admit = self.known(now, ahead, cost);
+        if let Some(at) = self.pause.reading_until() {
+            admit.at_least(now, at, || Hold::Pause);
+        }
+        self.learned(now, ahead.requests, &mut admit);
+        admit
     }
 }

@@ -75,49 +75,60 @@ impl Tempo {
 
     /// How long answers take, if they can be taken for round trips.
     fn prompt_answers(&self) -> Option<RoundTrip> {
-        self.answers.filter(|answers| answers.mean < LONGEST)
+        self.answers.filter(|answers| answers.mean() < LONGEST)
     }
 
     /// By how much the network usually blurs the moment of an arrival.
     pub(super) fn jitter(&self) -> Duration {
         let measured = self.refusals.or(self.answers);
         measured.map_or(Duration::ZERO, |measured| {
-            measured.deviation.min(UNMEASURED)
+            measured.deviation().min(UNMEASURED)
         })
     }
 }
 
-/// A smoothed round trip and its mean deviation.
+/// A smoothed round trip and its mean deviation, in nanoseconds: it is measured by each answer.
 #[derive(Clone, Copy, Debug)]
 struct RoundTrip {
-    mean: Duration,
-    deviation: Duration,
+    mean: u64,
+    deviation: u64,
 }
 
 impl RoundTrip {
     fn with(known: Option<Self>, took: Duration) -> Self {
-        let Some(Self { mean, deviation }) = known else {
-            return Self {
-                mean: took,
-                deviation: took / 4,
-            };
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let first = Self {
+            mean: took,
+            deviation: took / 4,
         };
         // One that took seconds where all others take milliseconds was lost on the way.
-        if took < mean / 2 {
-            return Self::with(None, took);
-        }
+        let Some(Self { mean, deviation }) = known.filter(|known| took >= known.mean / 2) else {
+            return first;
+        };
         let most = mean
             .saturating_mul(2)
             .saturating_add(deviation.saturating_mul(8));
         let took = took.min(most);
         Self {
-            mean: (mean * 7).saturating_add(took) / 8,
-            deviation: (deviation * 3).saturating_add(mean.abs_diff(took)) / 4,
+            mean: mean.saturating_mul(7).saturating_add(took) / 8,
+            deviation: deviation
+                .saturating_mul(3)
+                .saturating_add(mean.abs_diff(took))
+                / 4,
         }
     }
 
+    fn mean(self) -> Duration {
+        Duration::from_nanos(self.mean)
+    }
+
+    fn deviation(self) -> Duration {
+        Duration::from_nanos(self.deviation)
+    }
+
     fn at_most(self) -> Duration {
-        self.mean.saturating_add(self.deviation.saturating_mul(3))
+        let most = self.deviation.saturating_mul(3);
+        Duration::from_nanos(self.mean.saturating_add(most))
     }
 }
 
