@@ -203,9 +203,10 @@ where
                 self.last = Last::Unread(Box::new(refusal));
                 return Continue(Then::Read);
             }
-            let response = response.map(ResponseBody::inner);
+            let mut response = response.map(ResponseBody::inner);
             let stopped = failure.and_then(Decision::stop_reason);
-            return Break(Ok(self.pass_on(response, &signal, heard.at, stopped)));
+            self.pass_on(&mut response, &signal, heard.at, stopped);
+            return Break(Ok(response));
         }
         let decision = self.decide(response.status(), &signal, heard.at);
         if let Decision::Return {
@@ -217,8 +218,9 @@ where
             // change that.
             self.caller
                 .answered(heard.at, signal.limits(), Lesson::Pointless);
-            let response = response.map(ResponseBody::inner);
-            return Break(Ok(self.give_back(response, reason, None)));
+            let mut response = response.map(ResponseBody::inner);
+            self.give_back(&mut response, reason, None);
+            return Break(Ok(response));
         }
         let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
         self.caller.refused(heard.at, signal.limits(), until);

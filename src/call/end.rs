@@ -35,8 +35,9 @@ where
         self.body.release();
         let refused = match self.last.take() {
             Last::Whole(refusal) => {
-                let refusal = refusal.map(ResponseBody::from);
-                return Ok(self.give_back(refusal, given_up.reason, given_up.hold.as_ref()));
+                let mut refusal = refusal.map(ResponseBody::from);
+                self.give_back(&mut refusal, given_up.reason, given_up.hold.as_ref());
+                return Ok(refusal);
             }
             Last::Error(error) => {
                 let hold = given_up.hold.as_ref();
@@ -62,12 +63,12 @@ where
     /// The answer is no refusal, and goes to the caller as it is; if it is a failure, for that reason.
     pub(super) fn pass_on(
         &mut self,
-        mut response: Response<ResponseBody<ResB>>,
+        response: &mut Response<ResponseBody<ResB>>,
         signal: &Signal,
         heard_at: Instant,
         stopped: Option<StopReason>,
-    ) -> Response<ResponseBody<ResB>> {
-        if answered_by_us(&response) {
+    ) {
+        if answered_by_us(response) {
             self.caller.leave();
         } else {
             let served = !response.status().is_server_error();
@@ -87,20 +88,18 @@ where
         }
         self.body.release();
         if let Some(reason) = stopped {
-            return self.give_back(response, reason, None);
-        }
-        if self.attempts > 1 || !self.caller.waited().is_zero() {
+            self.give_back(response, reason, None);
+        } else if self.attempts > 1 || !self.caller.waited().is_zero() {
             response.extensions_mut().insert(self.report());
         }
-        response
     }
 
     pub(super) fn give_back(
         &mut self,
-        mut response: Response<ResponseBody<ResB>>,
+        response: &mut Response<ResponseBody<ResB>>,
         reason: StopReason,
         held_by: Option<&Hold>,
-    ) -> Response<ResponseBody<ResB>> {
+    ) {
         self.caller.count(|totals| totals.gave_back(reason));
         self.body.release();
         let report = self.report().stopped(reason);
@@ -109,7 +108,6 @@ where
             held_by: held_by.cloned(),
             ..self.gives_up(reason, Some(response.status()))
         });
-        response
     }
 
     /// What is told of the end of a call that was to be sent again, or at all.

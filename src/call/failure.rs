@@ -75,7 +75,9 @@ where
                 Err(reason) => stopped = Some(reason),
             }
         }
-        Some(self.pass_on(response.into_response(), signal, now, stopped))
+        let mut response = response.into_response();
+        self.pass_on(&mut response, signal, now, stopped);
+        Some(response)
     }
 
     /// The inner service has failed: the end of the call, unless that is retried.

@@ -56,7 +56,9 @@ where
         match decision {
             Decision::Return { reason, delay } => {
                 self.hold_back(delay, &signal, heard.at);
-                Some(self.give_back(refusal.into_response(), reason, None))
+                let mut response = refusal.into_response();
+                self.give_back(&mut response, reason, None);
+                Some(response)
             }
             Decision::Retry { delay } => {
                 let is_pause = self.hold_back(Some(delay), &signal, heard.at);

@@ -30,7 +30,7 @@ use crate::{
 use bytes::Bytes;
 use http::request::Parts;
 use http_body::Body;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use table::Table;
 
 /// The partitions that one layer, its clones and its services have seen.
@@ -38,7 +38,7 @@ use table::Table;
 pub(crate) struct Limiter {
     /// What turns credentials and labels into keys: random for each limiter.
     keyed: Keyed,
-    table: Mutex<Table>,
+    table: RwLock<Table>,
 }
 
 impl Limiter {
@@ -52,17 +52,23 @@ impl Limiter {
         config: &Config,
     ) -> Arc<Gate> {
         let (key, named) = self.key(head, || body.known_bytes(), partition, config);
+        if let Some(gate) = self.look(|table| table.use_known(key)) {
+            return gate;
+        }
         let new = || {
             let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
             Gate::new(partition, &config.quotas, &config.observers)
         };
-        self.with_table(|table| table.use_or_insert(key, config.max_partitions, new))
+        // Nothing that can panic runs under this lock but the allocator; a table is whole after any of
+        // its steps.
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.use_or_insert(key, config.max_partitions, new)
     }
 
     /// The gate of that partition, if one is known.
     pub(crate) fn known(&self, partition: &Partition) -> Option<Arc<Gate>> {
         let key = self.keyed.key(partition);
-        self.with_table(|table| table.get(key))
+        self.look(|table| table.get(key))
     }
 
     /// The gate that a call would come to with such a request, if it is there: as
@@ -75,7 +81,7 @@ impl Limiter {
         config: &Config,
     ) -> Option<Arc<Gate>> {
         let (key, _) = self.key(head, || Some(body.clone()), partition, config);
-        self.with_table(|table| table.get(key))
+        self.look(|table| table.get(key))
     }
 
     /// What all partitions show, and what the whole layer has counted.
@@ -83,7 +89,7 @@ impl Limiter {
     /// Those that are looked at cannot be forgotten meanwhile, so that nothing counts twice or not at
     /// all.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let (gates, mut totals) = self.with_table(|table| table.all());
+        let (gates, mut totals) = self.look(Table::all);
         let gates = gates.into_iter();
         let mut partitions: Vec<_> = gates.map(|gate| gate.snapshot()).collect();
         partitions.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
@@ -114,9 +120,7 @@ impl Limiter {
         (key, named)
     }
 
-    fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
-        // Nothing that can panic runs under this lock but the allocator; a table is whole after any
-        // of its steps.
-        work(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    fn look<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

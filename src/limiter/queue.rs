@@ -63,7 +63,9 @@ pub(super) struct Wakers {
 
 impl Wakers {
     pub(super) fn wake_all(self) {
-        self.wake.into_iter().for_each(Waker::wake);
+        if !self.wake.is_empty() {
+            self.wake.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! Whoever comes to a partition that is not there makes room for it: those go first that have
 //! nothing to lose ([`Worth`]), and among them those that were used the longest time ago. To find
 //! them, all are looked through once for each eighth of them, so that a call costs the same however
-//! many partitions there are; on the way to a partition that is there, only its use is noted.
+//! many partitions there are; on the way to a partition that is there, only its use is noted, and for that
+//! calls need not wait for each other.
 //!
 //! A partition that a call holds stays, or there would be two of it, and the quota would be split.
 //! That nobody holds it is certain where the table has the only reference: further ones are made from
@@ -11,10 +12,17 @@
 //! keep it for ever. If its partition is forgotten, so is that the body counts as in flight.
 
 use super::gate::Gate;
-use crate::{partition::PartitionKey, quota::Worth, snapshot::Totals};
+use crate::{
+    partition::{ByKey, PartitionKey},
+    quota::Worth,
+    snapshot::Totals,
+};
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::time::Instant;
 
@@ -23,9 +31,9 @@ const SHARE: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: HashMap<PartitionKey, Entry>,
+    entries: HashMap<PartitionKey, Entry, ByKey>,
     /// All uses of all partitions so far.
-    uses: u64,
+    uses: AtomicU64,
     /// Who is to leave next, in order, unless used meanwhile: by the number of the last use.
     leaving: VecDeque<(u64, PartitionKey)>,
     /// No search before this use.
@@ -38,7 +46,7 @@ pub(super) struct Table {
 struct Entry {
     gate: Arc<Gate>,
     /// The number of its last use.
-    used: u64,
+    used: AtomicU64,
 }
 
 impl Table {
@@ -53,6 +61,13 @@ impl Table {
         (gates.collect(), self.left.clone())
     }
 
+    /// The gate of that partition, if it is there; and it counts as used.
+    pub(super) fn use_known(&self, key: PartitionKey) -> Option<Arc<Gate>> {
+        let entry = self.entries.get(&key)?;
+        entry.used.store(self.next_use(), Ordering::Relaxed);
+        Some(Arc::clone(&entry.gate))
+    }
+
     /// The gate of that partition; a new one, if it is not there, for which room is made among `max`.
     pub(super) fn use_or_insert(
         &mut self,
@@ -60,12 +75,11 @@ impl Table {
         max: usize,
         new: impl FnOnce() -> Gate,
     ) -> Arc<Gate> {
-        self.uses += 1;
-        let used = self.uses;
-        if let Some(entry) = self.entries.get_mut(&key) {
-            entry.used = used;
-            return Arc::clone(&entry.gate);
+        // Another may have been faster.
+        if let Some(gate) = self.use_known(key) {
+            return gate;
         }
+        let used = AtomicU64::new(self.next_use());
         self.make_room(max);
         let gate = Arc::new(new());
         let entry = Entry {
@@ -74,6 +88,12 @@ impl Table {
         };
         self.entries.insert(key, entry);
         gate
+    }
+
+    /// The number of this use. No two are the same, which is all that is asked of their order between
+    /// threads.
+    fn next_use(&self) -> u64 {
+        self.uses.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Drops as many as must go for one more; fewer, if the others are held.
@@ -86,7 +106,7 @@ impl Table {
                 return;
             };
             let entry = self.entries.get(&key);
-            if entry.is_some_and(|entry| entry.used == used && entry.is_free()) {
+            if entry.is_some_and(|entry| entry.used() == used && entry.is_free()) {
                 if let Some(entry) = self.entries.remove(&key) {
                     entry.gate.add_totals(&mut self.left);
                 }
@@ -98,12 +118,13 @@ impl Table {
     /// least as many as must go. If they are fewer than that share, there is no further search for as
     /// many uses, and there may be so many too many meanwhile.
     fn search(&mut self, needed: usize) {
-        if self.uses < self.next_search {
+        let uses = *self.uses.get_mut();
+        if uses < self.next_search {
             return;
         }
         let share = self.entries.len().div_ceil(SHARE);
         let all = self.entries.iter();
-        let mut all: Vec<_> = all.map(|(&key, entry)| (entry.used, key)).collect();
+        let mut all: Vec<_> = all.map(|(&key, entry)| (entry.used(), key)).collect();
         if share < all.len() {
             all.select_nth_unstable_by_key(share, |&(used, _)| used);
         }
@@ -118,7 +139,7 @@ impl Table {
         let worthless = free.partition_point(|(worth, ..)| *worth == Worth::Nothing);
         let leaving = free.iter().take(worthless.min(share).max(needed));
         self.leaving = leaving.map(|&(_, used, key)| (used, key)).collect();
-        self.next_search = self.uses + share.saturating_sub(self.leaving.len()) as u64;
+        self.next_search = uses + share.saturating_sub(self.leaving.len()) as u64;
     }
 
     /// Those of these that no call holds, and what would be lost without each.
@@ -133,6 +154,10 @@ impl Table {
 }
 
 impl Entry {
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Whether no call holds it.
     fn is_free(&self) -> bool {
         Arc::strong_count(&self.gate) == 1
