@@ -191,24 +191,28 @@ where
             Ok(response) => response,
             Err(error) => return self.hear_error(error),
         };
-        let heard = Moment::now();
-        let signal = signal::read(response.status(), response.headers(), None, heard.on);
+        // Most answers say nothing that has to do with the time of day.
+        let mut heard = None;
+        let time_of_day = || heard.insert(Moment::now()).on;
+        let signal = signal::read_at(response.status(), response.headers(), None, time_of_day);
+        let heard_at = heard.map_or_else(Instant::now, |heard| heard.at);
         let scope = self.scope();
         if !scope.is_refusal(&response, &signal) {
-            let (response, failure) = self.look_for_failure(response, &signal, heard.at);
+            let (response, failure) = self.look_for_failure(response, &signal, heard_at);
             let retries = matches!(failure, Some(Decision::Retry { .. }));
             if retries || scope.might_be_refusal(&response, &signal) {
                 // Nobody else is held back for it, and it does not count as waiting.
+                let heard = heard.unwrap_or_else(Moment::now);
                 let refusal = Refusal::new(response, heard, failure.is_some());
                 self.last = Last::Unread(Box::new(refusal));
                 return Continue(Then::Read);
             }
             let mut response = response.map(ResponseBody::inner);
             let stopped = failure.and_then(Decision::stop_reason);
-            self.pass_on(&mut response, &signal, heard.at, stopped);
+            self.pass_on(&mut response, &signal, heard_at, stopped);
             return Break(Ok(response));
         }
-        let decision = self.decide(response.status(), &signal, heard.at);
+        let decision = self.decide(response.status(), &signal, heard_at);
         if let Decision::Return {
             reason,
             delay: None,
@@ -217,13 +221,14 @@ where
             // The head alone says that no wait can help, and nothing that the body could say would
             // change that.
             self.caller
-                .answered(heard.at, signal.limits(), Lesson::Pointless);
+                .answered(heard_at, signal.limits(), Lesson::Pointless);
             let mut response = response.map(ResponseBody::inner);
             self.give_back(&mut response, reason, None);
             return Break(Ok(response));
         }
-        let until = after(heard.at, signal.wait().unwrap_or(READING_TIME));
-        self.caller.refused(heard.at, signal.limits(), until);
+        let until = after(heard_at, signal.wait().unwrap_or(READING_TIME));
+        self.caller.refused(heard_at, signal.limits(), until);
+        let heard = heard.unwrap_or_else(Moment::now);
         self.last = Last::Unread(Box::new(Refusal::new(response, heard, false)));
         Continue(Then::Read)
     }

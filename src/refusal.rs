@@ -33,11 +33,11 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
+    /// The time of day first, so that nothing that is told by it is reckoned to be earlier.
     pub(crate) fn now() -> Self {
-        Self {
-            at: Instant::now(),
-            on: SystemTime::now(),
-        }
+        let on = SystemTime::now();
+        let at = Instant::now();
+        Self { at, on }
     }
 }
 

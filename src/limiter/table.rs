@@ -64,7 +64,10 @@ impl Table {
     /// The gate of that partition, if it is there; and it counts as used.
     pub(super) fn use_known(&self, key: PartitionKey) -> Option<Arc<Gate>> {
         let entry = self.entries.get(&key)?;
-        entry.used.store(self.next_use(), Ordering::Relaxed);
+        // Who comes to the same again and again writes nothing that others have to read.
+        if entry.used() != self.uses.load(Ordering::Relaxed) {
+            entry.used.store(self.next_use(), Ordering::Relaxed);
+        }
         Some(Arc::clone(&entry.gate))
     }
 

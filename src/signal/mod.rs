@@ -111,11 +111,21 @@ pub fn read(
     body: Option<&[u8]>,
     now: SystemTime,
 ) -> Signal {
+    read_at(status, headers, body, || now)
+}
+
+/// The same with a clock, which is read only if there is anything to be understood.
+pub(crate) fn read_at(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+    now: impl FnOnce() -> SystemTime,
+) -> Signal {
     let is_silent = body.is_none() && !matches!(status.as_u16(), 429 | 529);
     if is_silent && !dialect::may_concern(headers) {
         return Signal::default();
     }
-    understand(status, headers, body, now)
+    understand(status, headers, body, now())
 }
 
 /// Apart from the glance before it, which must not pay for the room that this takes.
