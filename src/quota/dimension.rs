@@ -93,6 +93,15 @@ impl Dimension {
         }
     }
 
+    /// Whether the answer to what was sent then would have spoken of it, if any answer but a refusal
+    /// did.
+    pub(super) fn is_unspoken(&self, sent_at: Instant) -> bool {
+        match &self.form {
+            Form::Bucket(_) => false,
+            Form::Window(window) => window.is_unspoken(sent_at),
+        }
+    }
+
     /// What is to be seen of it.
     pub(super) fn snapshot(&self, now: Instant) -> DimensionSnapshot {
         let standing = match &self.form {

@@ -349,6 +349,23 @@ impl Model {
                 self.dimensions.extend(new);
             }
         }
+        if !is_refused && self.served_at >= Some(sent.at) {
+            self.forget_unspoken(sent.at);
+        }
+    }
+
+    /// Drops windows that the clock has opened since, and of which the server does not speak when it
+    /// serves: it speaks of them in refusals alone. Else each request would wait for the word that
+    /// the one before it has not brought.
+    fn forget_unspoken(&mut self, sent_at: Instant) {
+        let forgotten = &mut self.forgotten;
+        self.dimensions.retain(|dimension| {
+            let is_unspoken = dimension.is_unspoken(sent_at);
+            if is_unspoken {
+                *forgotten = forgotten.wrapping_add(dimension.changes()).wrapping_add(1);
+            }
+            !is_unspoken
+        });
     }
 
     /// A request was not refused, and the server is done with it.

@@ -114,6 +114,11 @@ impl Present {
         self.opened_at == at
     }
 
+    /// Whether it was on by then.
+    pub(super) fn is_opened_by(&self, at: Instant) -> bool {
+        self.opened_at <= at
+    }
+
     /// Whether an answer has told when it ends.
     pub(super) fn is_told(&self) -> bool {
         self.end.is_some()

@@ -76,6 +76,12 @@ impl Window {
         self.present.shut_until() <= now
     }
 
+    /// Whether the clock has opened it, what was sent at that time was sent in it, and yet no answer has
+    /// spoken of it.
+    pub(super) fn is_unspoken(&self, sent_at: Instant) -> bool {
+        !self.present.is_told() && self.present.is_opened_by(sent_at)
+    }
+
     /// What is there now.
     pub(super) fn standing(&self, now: Instant) -> Standing {
         let present = self.present.at(now);
