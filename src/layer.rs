@@ -126,7 +126,7 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// loss, there may be an eighth too many. Zero: hardly any is remembered for longer than its
     /// calls.
     ///
-    /// Default: 10,000, which take about 8 MB. More are for gateways, where more credentials than
+    /// Default: 10,000, which take about 19 MB. More are for gateways, where more credentials than
     /// that are in use within minutes.
     pub fn max_partitions(self, max_partitions: usize) -> Self {
         self.with(|config| config.max_partitions = max_partitions)
