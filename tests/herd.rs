@@ -96,19 +96,27 @@ async fn a_server_that_asks_for_too_long_a_wait_is_asked_by_the_first_burst_alon
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_without_a_deadline_is_sent_as_often_as_it_may_and_no_more() {
-    for hint in [None, Some("1")] {
-        for (max_retries, calls) in [(0, 200), (2, 100), (20, 10)] {
-            let herd = Herd::new(calls, ms(10), hint, |_| false);
+async fn calls_without_a_deadline_ask_a_server_that_refuses_for_ever_as_often_as_one_may_and_once_each()
+ {
+    for (latency, hint) in [(ms(0), None), (ms(10), Some("1")), (ms(50), Some("0"))] {
+        for max_retries in [0, 2, 20] {
+            let herd = refused_for_ever(latency, hint);
             let outcome = herd.run(layer().max_retries(max_retries)).await;
-            outcome.assert_given_back(&[(StopReason::MaxRetries, calls)]);
-            let attempts = max_retries as usize + 1;
-            assert_eq!(outcome.refused.len(), calls * attempts);
+            outcome.assert_given_back(&[(StopReason::MaxRetries, 200)]);
+            let sent = outcome.refused.len();
+            assert!(
+                (200..=240).contains(&sent),
+                "{sent} requests for 200 calls, {hint:?}"
+            );
             let mut by_call = HashMap::<_, usize>::new();
             for (sent, _) in &outcome.refused {
                 *by_call.entry(sent.id).or_default() += 1;
             }
-            assert!(by_call.values().all(|&count| count == attempts));
+            assert!(
+                by_call
+                    .values()
+                    .all(|&count| count <= max_retries as usize + 1)
+            );
         }
     }
 }
@@ -120,7 +128,8 @@ async fn those_for_whom_there_is_no_room_to_wait_cost_no_request() {
         .await;
     // Five are sent at once, and come to wait besides the twenty.
     outcome.assert_given_back(&[(StopReason::MaxRetries, 25), (StopReason::MaxWaiting, 175)]);
-    assert_eq!(outcome.refused.len(), 25 * 4);
+    let sent = outcome.refused.len();
+    assert!((25..=40).contains(&sent), "{sent} requests");
 }
 
 fn layer() -> RateLimitRetryLayer {

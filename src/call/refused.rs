@@ -104,7 +104,9 @@ where
         };
         self.policy().decide(&retry::Refusal {
             signal,
-            attempt: self.attempts,
+            // A server that has refused others as often in a row is not asked as often again by each of
+            // them.
+            attempt: self.attempts.max(episode.refusals),
             refusals,
             interval: episode.interval,
             random_ratio: episode.random_ratio,
