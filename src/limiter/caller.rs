@@ -122,6 +122,12 @@ impl Caller {
         &self.config
     }
 
+    /// Of the calls of its partition, in the order of arrival.
+    #[cfg(test)]
+    pub(super) fn number(&self) -> u64 {
+        self.ticket.1
+    }
+
     /// After this no attempt starts.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
@@ -250,7 +256,8 @@ impl Caller {
         });
     }
 
-    fn look(&mut self, waker: &Waker) -> Look {
+    /// Whether the turn has come, and if not, when to look again unless woken before.
+    pub(super) fn look(&mut self, waker: &Waker) -> Look {
         let (since, resting) = match &self.phase {
             Phase::Waiting { since, resting } => (*since, *resting),
             Phase::TurnedAway(given_up) => return Look::GivenUp((**given_up).clone()),

@@ -5,6 +5,7 @@ use super::{
     claim::{Bounds, Claim},
     queue::Wakers,
     state::State,
+    sync::Mutex,
 };
 use crate::{
     body::Watcher,
@@ -14,7 +15,7 @@ use crate::{
     snapshot::{PartitionSnapshot, Totals},
 };
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 use std::time::Duration;

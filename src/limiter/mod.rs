@@ -11,8 +11,11 @@ mod charged;
 mod claim;
 mod gate;
 mod in_flight;
+#[cfg(test)]
+mod interleavings;
 mod queue;
 mod state;
+mod sync;
 mod table;
 mod watch;
 
@@ -30,7 +33,8 @@ use crate::{
 use bytes::Bytes;
 use http::request::Parts;
 use http_body::Body;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
+use sync::RwLock;
 use table::Table;
 
 /// The partitions that one layer, its clones and its services have seen.
