@@ -2,7 +2,8 @@
 //!
 //! A server that answers one request has counted those that were sent well before it, even if it has
 //! not answered them: some take seconds, or hours. What it may not have counted is what was sent at
-//! about the same time or later, for requests overtake each other on their way.
+//! about the same time or later, for requests overtake each other on their way. That somebody has
+//! given up waiting for one of them makes no difference to the server: it will count it as well.
 
 use super::Cost;
 use std::{collections::VecDeque, time::Duration};
@@ -15,11 +16,27 @@ const SCRAMBLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span(u64);
 
+impl Span {
+    fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     began: Option<Instant>,
-    /// What was admitted in each span and is still outstanding, in order.
-    outstanding: VecDeque<(Span, Cost)>,
+    /// In order; those in which nothing is outstanding only as long as they may be asked for.
+    entries: VecDeque<Entry>,
+}
+
+/// What was admitted in one span.
+#[derive(Debug)]
+struct Entry {
+    span: Span,
+    /// Not answered yet.
+    outstanding: Cost,
+    /// Sent, and never to be heard of.
+    abandoned: Cost,
 }
 
 impl Ledger {
@@ -27,48 +44,72 @@ impl Ledger {
         let began = *self.began.get_or_insert(now);
         let elapsed = now.saturating_duration_since(began);
         // Threads may come a little late: what is older than the last goes with it.
-        let last = self.outstanding.back().map_or(Span(0), |last| last.0);
+        let last = self.entries.back().map_or(Span(0), |last| last.span);
         let span = Span(elapsed.as_secs() / SCRAMBLE.as_secs()).max(last);
-        match self.outstanding.back_mut() {
-            Some((back, outstanding)) if *back == span => *outstanding = outstanding.plus(cost),
-            _ => self.outstanding.push_back((span, cost)),
+        match self.entries.back_mut() {
+            Some(back) if back.span == span => back.outstanding = back.outstanding.plus(cost),
+            _ => self.entries.push_back(Entry {
+                span,
+                outstanding: cost,
+                abandoned: Cost::NONE,
+            }),
         }
+        self.clear();
         span
     }
 
-    /// Answered, abandoned, or given back.
+    /// Answered, or given back.
     pub(super) fn settled(&mut self, span: Span, cost: Cost) {
-        let place = self
-            .outstanding
-            .binary_search_by_key(&span, |entry| entry.0);
-        if let Ok(place) = place {
-            let outstanding = &mut self.outstanding[place].1;
-            *outstanding = outstanding.minus(cost);
+        if let Some(entry) = self.entry(span) {
+            entry.outstanding = entry.outstanding.minus(cost);
         }
-        while self
-            .outstanding
-            .front()
-            .is_some_and(|front| front.1 == Cost::NONE)
-        {
-            self.outstanding.pop_front();
+        let is_over = |entry: &Entry| entry.outstanding.plus(entry.abandoned) == Cost::NONE;
+        while self.entries.front().is_some_and(is_over) {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Sent, and given up.
+    pub(super) fn abandoned(&mut self, span: Span, cost: Cost) {
+        if let Some(entry) = self.entry(span) {
+            entry.outstanding = entry.outstanding.minus(cost);
+            entry.abandoned = entry.abandoned.plus(cost);
         }
     }
 
     /// What the server may not have counted when it counted a request that was admitted in this
     /// span.
     pub(super) fn uncounted(&self, span: Span) -> Cost {
-        let from = Span(span.0.saturating_sub(1));
-        let recent = self
-            .outstanding
-            .iter()
-            .rev()
-            .take_while(|entry| entry.0 >= from);
-        recent.fold(Cost::NONE, |sum, entry| sum.plus(entry.1))
+        let from = span.before();
+        let recent = self.entries.iter().rev();
+        let recent = recent.take_while(|entry| entry.span >= from);
+        recent.fold(Cost::NONE, |sum, entry| {
+            sum.plus(entry.outstanding).plus(entry.abandoned)
+        })
+    }
+
+    fn entry(&mut self, span: Span) -> Option<&mut Entry> {
+        let place = self.entries.binary_search_by_key(&span, |entry| entry.span);
+        self.entries.get_mut(place.ok()?)
+    }
+
+    /// Drops what no answer will ask for that is yet to come.
+    fn clear(&mut self) {
+        let mut entries = self.entries.iter();
+        let oldest = entries.find(|entry| entry.outstanding != Cost::NONE);
+        let Some(from) = oldest.map(|oldest| oldest.span.before()) else {
+            return;
+        };
+        while self.entries.front().is_some_and(|front| front.span < from) {
+            self.entries.pop_front();
+        }
     }
 
     #[cfg(test)]
     pub(super) fn is_settled(&self) -> bool {
-        self.outstanding.is_empty()
+        self.entries
+            .iter()
+            .all(|entry| entry.outstanding == Cost::NONE)
     }
 }
 
@@ -112,6 +153,40 @@ mod tests {
         ledger.settled(first, requests(2));
         assert_eq!(ledger.uncounted(first), Cost::NONE);
         assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn what_is_given_up_is_uncounted_for_those_that_were_sent_at_about_the_same_time() {
+        let mut ledger = Ledger::default();
+        let began = Instant::now();
+        let slow = ledger.admitted(began, requests(1));
+        let second = ledger.admitted(began + SCRAMBLE, requests(5));
+        ledger.abandoned(second, requests(5));
+        assert!(!ledger.is_settled(), "there is still the slow one");
+        let third = ledger.admitted(began + 2 * SCRAMBLE, requests(1));
+        let fourth = ledger.admitted(began + 3 * SCRAMBLE, requests(1));
+        ledger.settled(fourth, requests(1));
+        assert_eq!(ledger.uncounted(fourth), requests(1), "the third");
+        ledger.settled(third, requests(1));
+        assert_eq!(ledger.uncounted(third), requests(5));
+        ledger.settled(slow, requests(1));
+        assert_eq!(ledger.uncounted(slow), requests(5));
+        assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_kept_for_ever() {
+        let mut ledger = Ledger::default();
+        let began = Instant::now();
+        for n in 0..1_000 {
+            let span = ledger.admitted(began + SCRAMBLE * n, requests(1));
+            ledger.abandoned(span, requests(1));
+            assert!(ledger.entries.len() <= 2);
+        }
+        let later = ledger.admitted(began + SCRAMBLE * 1_002, requests(1));
+        ledger.settled(later, requests(1));
+        assert_eq!(ledger.uncounted(later), Cost::NONE);
+        assert_eq!(ledger.entries.len(), 0);
     }
 
     #[test]

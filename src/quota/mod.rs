@@ -308,7 +308,8 @@ impl Model {
 
     /// The request will not be heard of again: dropped, or failed without an answer.
     pub(crate) fn abandoned(&mut self, sent: Sent) {
-        self.ledger.settled(sent.reserved.span, sent.reserved.cost);
+        self.ledger
+            .abandoned(sent.reserved.span, sent.reserved.cost);
         self.opening.failed(sent.reserved.step);
         match self.concurrency.usual_work(&self.tempo) {
             Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
