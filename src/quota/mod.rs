@@ -288,6 +288,13 @@ impl Model {
     /// The admission is used now, which may be somewhat later than it was given.
     pub(crate) fn sent(&mut self, reserved: Reserved, now: Instant) -> Sent {
         self.declared.sent(reserved.at, now, reserved.cost);
+        if reserved.at < now && reserved.rates == self.rates() {
+            // Of what was full meanwhile nothing has come back that the server would count.
+            for dimension in &mut self.dimensions {
+                dimension.give_back(reserved.cost);
+                dimension.reserve(now, reserved.cost);
+            }
+        }
         self.opening.sent(reserved.step, now);
         Sent { at: now, reserved }
     }
