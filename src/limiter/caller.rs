@@ -250,7 +250,9 @@ impl Caller {
             Phase::InFlight { number } => state.abandoned(number),
             Phase::Reading { number, until } => {
                 state.quota.understood(until);
-                let refused = Refused { until, wait: None };
+                // Whether the server named that time is not known any longer; it may have.
+                let wait = Some(until.saturating_duration_since(now));
+                let refused = Refused { until, wait };
                 state.refused(now, number, Some(refused));
             }
         });
