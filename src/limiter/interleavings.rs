@@ -10,16 +10,10 @@
 mod actor;
 mod clock;
 
-use super::{
-    Bounds, Caller, Lesson, Limiter,
-    gate::Gate,
-    queue::GRACE,
-    state::{Look, Waited},
-    sync::explore,
-};
+use super::{Caller, Lesson, Limiter, gate::Gate, queue::GRACE, state::Look, sync::explore};
 use crate::{
     partition::Partition,
-    quota::{Cost, Quota, Refused},
+    quota::{Quota, Refused},
 };
 use actor::{Kind, Stage, visit};
 use clock::Clock;

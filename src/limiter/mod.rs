@@ -56,17 +56,26 @@ impl Limiter {
         config: &Config,
     ) -> Arc<Gate> {
         let (key, named) = self.key(head, || body.known_bytes(), partition, config);
+        self.use_or_insert(key, config.max_partitions, || {
+            let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
+            Gate::new(partition, &config.quotas, &config.observers)
+        })
+    }
+
+    /// The gate of that key, new if none is known.
+    fn use_or_insert(
+        &self,
+        key: PartitionKey,
+        max_partitions: usize,
+        new: impl FnOnce() -> Gate,
+    ) -> Arc<Gate> {
         if let Some(gate) = self.look(|table| table.use_known(key)) {
             return gate;
         }
-        let new = || {
-            let partition = named.unwrap_or_else(|| partition::label(head, &self.keyed));
-            Gate::new(partition, &config.quotas, &config.observers)
-        };
         // Nothing that can panic runs under this lock but the allocator; a table is whole after any of
         // its steps.
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.use_or_insert(key, config.max_partitions, new)
+        table.use_or_insert(key, max_partitions, new)
     }
 
     /// The gate of that partition, if one is known.

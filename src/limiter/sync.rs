@@ -76,10 +76,6 @@ mod explored {
     pub(in crate::limiter) struct RwLock<T>(Mutex<T>);
 
     impl<T> RwLock<T> {
-        pub(in crate::limiter) fn new(value: T) -> Self {
-            Self(Mutex::new(value))
-        }
-
         pub(in crate::limiter) fn read(&self) -> LockResult<Guard<'_, T>> {
             self.0.lock()
         }

@@ -1,8 +1,8 @@
 //! Those who meet at a partition, what each of them does there, and what is kept of it.
 
 use super::{
-    Bounds, Caller, Clock, Cost, GRACE, Gate, Lesson, Limiter, Look, Partition, Quota, Refused,
-    Rng, SERVICE, SPAN, Waited, clock::Alarm,
+    Caller, Clock, GRACE, Gate, Lesson, Limiter, Look, Partition, Quota, Refused, Rng, SERVICE,
+    SPAN, clock::Alarm,
 };
 use shuttle::rand::thread_rng;
 use std::{
@@ -15,21 +15,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-const COST: Cost = Cost {
-    requests: 1,
-    tokens: 10,
-};
-
-const BOUNDS: Bounds = Bounds {
-    deadline: None,
-    max_delay: Duration::from_secs(300),
-    max_waiting: 100,
-};
-
-const FIRST: Waited = Waited {
-    time: Duration::ZERO,
-    is_retry: false,
-};
+const TOKENS: u64 = 10;
 
 const HEAD_START: Duration = Duration::from_secs(10);
 
@@ -199,7 +185,14 @@ impl<'a> Actor<'a> {
             _ => Duration::ZERO,
         };
         let (now, closed_until) = (Instant::now(), *log.closed_until.lock().unwrap());
-        let caller = Caller::arrive(Arc::clone(gate), now, head_start, COST, BOUNDS);
+        let caller = Caller::arrive(
+            Arc::clone(gate),
+            Arc::default(),
+            now,
+            head_start,
+            None,
+            TOKENS,
+        );
         let patience = match kind {
             Kind::Cancelled | Kind::Held => thread_rng().gen_range(0..4),
             _ => u32::MAX,
@@ -233,7 +226,7 @@ impl<'a> Actor<'a> {
         if self.kind == Kind::Cancelled && thread_rng().r#gen() {
             let now = Instant::now();
             let until = now + LONGEST_READING;
-            self.caller.answered(now, &[], Lesson::Reading { until });
+            self.caller.refused(now, &[], until);
             return;
         }
         self.caller.answered(Instant::now(), &[], Lesson::Served);
@@ -259,7 +252,7 @@ impl<'a> Actor<'a> {
                     }
                     let (now, closed_until) =
                         (Instant::now(), *self.log.closed_until.lock().unwrap());
-                    if self.caller.confirm(now, FIRST) {
+                    if self.caller.confirm(now, false).is_some() {
                         self.sent(true, now, closed_until);
                         return true;
                     }
@@ -272,7 +265,7 @@ impl<'a> Actor<'a> {
     fn be_refused(&mut self) {
         let now = Instant::now();
         let until = now + LONGEST_READING;
-        self.caller.answered(now, &[], Lesson::Reading { until });
+        self.caller.refused(now, &[], until);
         self.alarm.oversleep(READING);
         let now = Instant::now();
         let pause = Duration::from_millis(thread_rng().gen_range(3..6) * 100);
@@ -285,7 +278,7 @@ impl<'a> Actor<'a> {
         *closed_until = refused.until.max(*closed_until);
         drop(closed_until);
         let resting = (self.kind == Kind::Rests).then(|| refused.until + pause);
-        self.caller.queue_again(now, COST, resting);
+        self.caller.queue_again(now, TOKENS, resting);
     }
 
     /// Whether it goes away now. One that is to be held is, and then goes on.
@@ -340,7 +333,7 @@ impl Visits {
         let partition = Partition::new(name.to_string());
         let key = limiter.keyed.key(&partition);
         let new = || Gate::new(partition, &[], &Arc::default());
-        let gate = limiter.with_table(|table| table.use_or_insert(key, 1, new));
+        let gate = limiter.use_or_insert(key, 1, new);
         let address = Arc::as_ptr(&gate) as usize;
         {
             let mut held = self.held.lock().unwrap();
@@ -349,7 +342,14 @@ impl Visits {
             known.1 += 1;
         }
         self.begun.fetch_add(1, Relaxed);
-        let mut caller = Caller::arrive(gate, Instant::now(), Duration::ZERO, COST, BOUNDS);
+        let mut caller = Caller::arrive(
+            gate,
+            Arc::default(),
+            Instant::now(),
+            Duration::ZERO,
+            None,
+            TOKENS,
+        );
         self.counted.fetch_add(1, Relaxed);
         caller.answered(Instant::now(), &[], Lesson::Served);
         {
