@@ -82,9 +82,9 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// [`retry_error`](Self::retry_error) add counts as well. Zero: a refusal is given back, and
     /// still holds back all others of its quota.
     ///
-    /// Where many calls wait for a server that serves nobody, each refusal in a row counts for all of
-    /// them: when there have been more than this, each that is sent and refused is given back, and not
-    /// each of them asks as often. One that was served ends the row.
+    /// Where many calls wait for a server that has served nobody for longer than
+    /// [`max_delay`](Self::max_delay), each refusal since then counts for all of them: each that is sent
+    /// and refused is given back when there have been more than this, and not each of them asks as often.
     ///
     /// Default: 20. With one queue in front of the server a second refusal of the same request is
     /// rare; but where several processes share a small quota, which of them is admitted is chance.

@@ -102,12 +102,19 @@ where
         } else {
             episode.refusals
         };
-        self.policy().decide(&retry::Refusal {
+        let policy = self.policy();
+        let attempt = if episode.refused_for > policy.max_delay {
+            // A server that serves nobody for longer than anybody would wait is not asked as often again
+            // by each of those who do.
+            self.attempts.max(episode.refusals)
+        } else {
+            self.attempts
+        };
+        policy.decide(&retry::Refusal {
             signal,
-            // A server that has refused others as often in a row is not asked as often again by each of
-            // them.
-            attempt: self.attempts.max(episode.refusals),
+            attempt,
             refusals,
+            refused_for: episode.refused_for,
             interval: episode.interval,
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),

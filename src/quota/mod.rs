@@ -234,6 +234,12 @@ impl Model {
         self.rate.interval().or(concurrency)
     }
 
+    /// For how long nothing was served, with a refusal of a request sent at `sent_at`.
+    pub(crate) fn refused_for(&self, now: Instant, sent_at: Instant) -> Duration {
+        let since = self.pause.refused_since().unwrap_or(sent_at);
+        now.saturating_duration_since(since)
+    }
+
     /// Whether a request was served that was sent after `at`.
     pub(crate) fn has_served_since(&self, at: Instant) -> bool {
         self.served_at > Some(at)

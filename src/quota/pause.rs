@@ -17,8 +17,9 @@ pub(super) struct Pause {
     until: Option<Instant>,
     /// How often `until` has moved.
     moves: u32,
-    /// Episodes since a request was last served.
+    /// Episodes since a request was last served, and since when they are.
     refusals: u32,
+    refused_since: Option<Instant>,
     /// Refusals whose bodies are being read, by the instant at which each stops holding callers
     /// back.
     reading: BTreeMap<Instant, u32>,
@@ -48,6 +49,11 @@ impl Pause {
     /// Episodes since a request was last served.
     pub(super) fn refusals(&self) -> u32 {
         self.refusals
+    }
+
+    /// When the first of those was sent that were refused since a request was last served.
+    pub(super) fn refused_since(&self) -> Option<Instant> {
+        self.refused_since.filter(|_| self.refusals > 0)
     }
 
     /// Whether a refusal of a request sent then belongs to the last episode.
@@ -86,6 +92,9 @@ impl Pause {
     pub(super) fn refused(&mut self, sent_at: Instant, until: Instant) -> bool {
         let refusals = self.refusals_with(sent_at);
         let is_new = refusals > self.refusals;
+        if self.refusals == 0 {
+            self.refused_since = Some(sent_at);
+        }
         self.refusals = refusals;
         if self.until.is_none_or(|ends| until > ends) {
             self.until = Some(until);
@@ -153,6 +162,19 @@ mod tests {
         assert_eq!(pause.ends_at(until), None);
         pause.refused(until - 5 * SECOND, until + SECOND);
         assert_eq!(pause.opens_at(), Some(until + SECOND));
+    }
+
+    #[test]
+    fn since_the_first_refusal_nothing_was_served_until_something_is() {
+        let (mut pause, until) = paused_for(SECOND);
+        let first = until - SECOND;
+        assert_eq!(pause.refused_since(), Some(first));
+        pause.refused(until, until + SECOND);
+        assert_eq!(pause.refused_since(), Some(first));
+        pause.served(until + SECOND);
+        assert_eq!(pause.refused_since(), None);
+        pause.refused(until + 2 * SECOND, until + 3 * SECOND);
+        assert_eq!(pause.refused_since(), Some(until + 2 * SECOND));
     }
 
     #[test]

@@ -24,9 +24,10 @@ const MAX_FLOOR: Duration = Duration::from_secs(1);
 /// to be faster: "1" from a gateway, whatever the limit.
 const TRUSTED: u32 = 3;
 
-/// The floor grows to this with more than [`TRUSTED`] refusals in a row: more would miss the end by
-/// too much.
+/// The floor grows to this with more than [`TRUSTED`] refusals in a row, or to this part of the time
+/// in which nothing was served, if that is longer: more would miss the end by too much.
 const MAX_UNTRUSTED_FLOOR: Duration = Duration::from_secs(4);
+const OUTAGE_PARTS: u32 = 8;
 
 /// All that the decision depends on.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Refusal<'a> {
     pub(crate) attempt: u32,
     /// How many times in a row the partition has refused, this time included.
     pub(crate) refusals: u32,
+    /// For how long the partition has served nobody.
+    pub(crate) refused_for: Duration,
     /// The time in which quota for one request flows in, if that is known: earlier than that it
     /// makes no sense to ask again.
     pub(crate) interval: Option<Duration>,
@@ -154,7 +157,7 @@ impl Policy {
         match refusal.signal.wait() {
             Some(wait) if refusal.refusals > 1 => {
                 let most = if refusal.refusals > TRUSTED {
-                    MAX_UNTRUSTED_FLOOR
+                    MAX_UNTRUSTED_FLOOR.max(refusal.refused_for / OUTAGE_PARTS)
                 } else {
                     MAX_FLOOR
                 };
@@ -209,6 +212,7 @@ mod tests {
             signal,
             attempt: 1,
             refusals: 1,
+            refused_for: Duration::ZERO,
             interval: None,
             random_ratio: 0.0,
             can_replay: true,
@@ -294,6 +298,27 @@ mod tests {
                 delay: None
             }
         );
+    }
+
+    #[test]
+    fn a_server_that_has_refused_for_long_is_asked_once_in_an_eighth_of_that_time() {
+        let delay = |retry_after, minutes| {
+            let signal = signal(retry_after);
+            POLICY.delay(&Refusal {
+                refusals: 100,
+                refused_for: Duration::from_secs(60) * minutes,
+                ..refusal(&signal)
+            })
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(delay(Some("1"), 0), seconds(4));
+        assert_eq!(delay(Some("1"), 1), seconds(60) / 8);
+        assert_eq!(
+            delay(Some("1"), 4),
+            Backoff::DEFAULT.delay(100, 0.0),
+            "and at most so"
+        );
+        assert_eq!(delay(Some("50"), 1), seconds(50));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(crate) enum Lesson {
 pub(crate) struct Episode {
     /// How many times in a row the partition has refused, this time included.
     pub(crate) refusals: u32,
+    /// For how long it has served nobody.
+    pub(crate) refused_for: Duration,
     /// The time in which quota for one request flows in, if that is known.
     pub(crate) interval: Option<Duration>,
     /// From 0.0 to 1.0.
@@ -115,6 +117,7 @@ impl Caller {
             let sent_at = sent.map_or(now, |sent| sent.at);
             Episode {
                 refusals: state.quota.refusals_with(sent_at),
+                refused_for: state.quota.refused_for(now, sent_at),
                 interval: state.quota.learned_interval(),
                 random_ratio: state.rng.f64(),
                 exceeds_declared: state.quota.exceeds_declared(self.cost()),
