@@ -173,6 +173,14 @@ impl Closed {
         }
     }
 
+    /// A refusal of one of its requests comes when the next cycle has begun: the server asked for a
+    /// shorter wait than refusals take.
+    pub(super) fn refused_late(&mut self, sent_at: Instant) {
+        self.cycle.refused += 1;
+        self.end.empty_at = self.end.empty_at.max(sent_at);
+        self.last_empty_at = self.last_empty_at.max(sent_at);
+    }
+
     /// Refused again, with nothing admitted between.
     pub(super) fn refused_again(&mut self, next: &Self) {
         self.last_empty_at = self.last_empty_at.max(next.last_empty_at);
@@ -259,7 +267,7 @@ impl Closed {
     }
 
     /// From the opening to the next.
-    fn took(&self, opened_at: Instant) -> Duration {
+    pub(super) fn took(&self, opened_at: Instant) -> Duration {
         opened_at.saturating_duration_since(self.cycle.began)
     }
 }

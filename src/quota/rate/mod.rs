@@ -27,8 +27,8 @@ pub(super) struct Rate {
     /// The present cycle, and the number of it.
     cycle: Option<Cycle>,
     cycles: u32,
-    /// The one before, while it is not known whether the quota is open again.
-    closed: Option<Closed>,
+    /// The one before, while it is not known whether the quota is open again; and the number of it.
+    closed: Option<(u32, Closed)>,
     /// The very first one.
     first: Option<First>,
     /// How many at the least were had at once after a pause.
@@ -141,6 +141,11 @@ impl Rate {
         sent_at: Instant,
         wait: Option<Duration>,
     ) -> Option<u64> {
+        if let Some((number, closed)) = &mut self.closed {
+            if turn.cycle == *number {
+                closed.refused_late(sent_at);
+            }
+        }
         let cycle = self.cycle.as_mut().filter(|_| turn.cycle == self.cycles)?;
         cycle.refused(sent_at, wait);
         Some(cycle.admitted())
@@ -151,7 +156,7 @@ impl Rate {
         let Some(opened_at) = self.cycle.as_ref().map(Cycle::began) else {
             return;
         };
-        let Some(mut closed) = self.closed.take() else {
+        let Some((_, mut closed)) = self.closed.take() else {
             return;
         };
         self.misled = if closed.is_misleading() {
@@ -163,7 +168,9 @@ impl Rate {
         if self.misled > 1 {
             closed.distrust();
         }
-        if closed.admitted() > 0 {
+        // Of one that is shorter than refusals take, most may yet be refused.
+        let is_decided = closed.wait().is_none() || closed.took(opened_at) >= tempo.refusal_time();
+        if closed.admitted() > 0 && is_decided {
             self.learn(opened_at, &closed);
             self.taught_at = Some(opened_at);
         }
@@ -187,8 +194,8 @@ impl Rate {
             return;
         };
         match &mut self.closed {
-            Some(closed) if next.admitted() == 0 => closed.refused_again(&next),
-            closed => *closed = Some(next),
+            Some((_, closed)) if next.admitted() == 0 => closed.refused_again(&next),
+            closed => *closed = Some((self.cycles, next)),
         }
     }
 

@@ -451,3 +451,39 @@ fn a_refusal_from_before_the_pause_says_nothing_new() {
     world.rate.give_back(late);
     assert_eq!((world.rate.interval(), world.rate.opens_at(0)), before);
 }
+
+/// Ten go at once, the last of them is refused, with a wait that is shorter than refusals take, and
+/// then the next one goes; the turn of the ten.
+fn refused_for_moments(rate: &mut Rate, now: Instant, tempo: &Tempo) -> Turn {
+    let mut turns = (0..10).map(|_| rate.reserve(now, true, tempo));
+    let turn = turns.next().unwrap();
+    assert!(turns.all(|another| another == turn));
+    rate.refused(turn, now, Some(Duration::from_millis(5)));
+    rate.reserve(now + Duration::from_millis(20), true, tempo);
+    turn
+}
+
+#[test]
+fn a_refusal_that_comes_when_the_next_cycle_has_begun_counts_in_its_own() {
+    let (mut rate, tempo) = (Rate::default(), Tempo::default());
+    let now = Instant::now();
+    let turn = refused_for_moments(&mut rate, now, &tempo);
+    for _ in 0..4 {
+        rate.refused(turn, now, Some(Duration::from_millis(5)));
+    }
+    let closed = rate.closed.as_ref().map(|(_, closed)| closed.admitted());
+    assert_eq!(closed, Some(5));
+    assert_eq!(rate.cycle.as_ref().map(Cycle::admitted), Some(1));
+}
+
+#[test]
+fn nothing_is_learned_before_all_refusals_can_have_come() {
+    let (mut rate, tempo) = (Rate::default(), Tempo::default());
+    let mut now = Instant::now();
+    for _ in 0..4 {
+        refused_for_moments(&mut rate, now, &tempo);
+        rate.opened(&tempo);
+        now += Duration::from_millis(20);
+    }
+    assert!(!rate.is_known(), "five hundred a second: {rate:?}");
+}
