@@ -76,7 +76,8 @@
 //! call. A buffer belongs above: what it has queued below would be sent after a pause has begun.
 //!
 //! The state that calls share lives in the layer: its clones, and all services made from it, share
-//! it. [`hosts`] goes through clients and other layers one by one.
+//! it. [`hosts`] goes through clients and other layers one by one; [`contract`] through what Tower asks
+//! of a service.
 //!
 //! # Why a request waits
 //!
@@ -153,6 +154,9 @@ pub use snapshot::{DimensionSnapshot, PartitionSnapshot, PauseSnapshot, Snapshot
     allow(rustdoc::broken_intra_doc_links)
 )]
 pub mod hosts {}
+
+#[doc = include_str!("contract.md")]
+pub mod contract {}
 
 #[doc = include_str!("waiting.md")]
 pub mod waiting {}
