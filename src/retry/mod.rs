@@ -223,10 +223,7 @@ mod tests {
     }
 
     fn reason(refusal: &Refusal<'_>) -> Option<StopReason> {
-        match POLICY.decide(refusal) {
-            Decision::Return { reason, .. } => Some(reason),
-            Decision::Retry { .. } => None,
-        }
+        POLICY.decide(refusal).stop_reason()
     }
 
     #[test]
