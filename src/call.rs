@@ -4,6 +4,8 @@ mod end;
 mod failure;
 mod refused;
 
+use end::Why;
+
 use crate::{
     BoxError,
     body::{MapBody, ReplayBody, Replayer, ResponseBody},
@@ -13,7 +15,7 @@ use crate::{
     observer::{RetryReason, RetryScheduled, WaitEnded},
     options::RequestOptions,
     payload,
-    quota::after,
+    quota::{RefusalCause, after},
     refusal::{Last, Moment, READING_TIME, Refusal, Scope},
     report::{Attempt, StopReason},
     retry::{ClassifyError, Decision},
@@ -223,7 +225,7 @@ where
             self.caller
                 .answered(heard_at, signal.limits(), Lesson::Pointless);
             let mut response = response.map(ResponseBody::inner);
-            self.give_back(&mut response, reason, None);
+            self.give_back(&mut response, reason, Why::Refused(RefusalCause::Request));
             return Break(Ok(response));
         }
         let until = after(heard_at, signal.wait().unwrap_or(READING_TIME));
@@ -288,12 +290,22 @@ where
     }
 
     /// The call waits to be sent again.
-    fn schedules_retry(&self, delay: Duration, reason: RetryReason, status: Option<StatusCode>) {
+    fn schedules_retry(
+        &self,
+        delay: Duration,
+        status: Option<StatusCode>,
+        refused: Option<RefusalCause>,
+    ) {
+        let reason = match refused {
+            Some(_) => RetryReason::Refused,
+            None => RetryReason::Failed,
+        };
         self.config().observers.retry_scheduled(&RetryScheduled {
             partition: self.caller.gate().partition().clone(),
             attempts: self.attempts,
             delay,
             reason,
+            cause: refused,
             status,
         });
     }

@@ -8,7 +8,7 @@ use crate::{
         GaveUp, LimitChanged, Observer, Paused, Resumed, RetryScheduled, UsageHigh, WaitEnded,
     },
     partition::Partition,
-    quota::Hold,
+    quota::{Hold, RefusalCause},
 };
 use std::{
     fmt,
@@ -90,6 +90,7 @@ impl Observers {
             http.response.status_code = event.status.map(|status| status.as_u16()),
             delay_s = event.delay.as_secs_f64(),
             reason = event.reason.as_str(),
+            dimension = event.cause.as_ref().map(RefusalCause::name),
             "retry scheduled"
         );
         self.each(|observer| observer.retry_scheduled(event));
@@ -110,6 +111,8 @@ impl Observers {
 
     /// A refusal or a failure is given back, or a call that could not be sent is answered locally.
     pub(crate) fn gave_up(&self, event: &GaveUp) {
+        let held_by = event.held_by.as_ref().map(Hold::name);
+        let cause = event.cause.as_ref().map(RefusalCause::name);
         debug!(
             name: "rate_limit_retry.gave_up",
             target: TARGET,
@@ -118,7 +121,7 @@ impl Observers {
             http.response.status_code = event.status.map(|status| status.as_u16()),
             waited_s = event.waited.as_secs_f64(),
             reason = event.reason.as_str(),
-            dimension = event.held_by.as_ref().map(Hold::name),
+            dimension = held_by.or(cause),
             answered_locally = event.answered_locally,
             "gave up"
         );

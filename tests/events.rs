@@ -14,12 +14,13 @@ use std::{
 };
 use support::{Server, call, ms, ok, refuse, request, status};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_rate_limit_retry::RateLimitRetryLayer;
+use tower_rate_limit_retry::{Limits, Observer, RateLimitRetryLayer};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
+    subscriber::Interest,
 };
 
 #[test]
@@ -78,7 +79,7 @@ fn each_event_has_its_name_and_fields() {
             "INFO rate_limit_retry.paused: paused {{delay_s=1.0, dimension=rate, {at}, refusals=1}}"
         ),
         format!(
-            "DEBUG rate_limit_retry.retry_scheduled: retry scheduled {{delay_s=1.0, http.request.resend_count=1, http.response.status_code=429, {at}, reason=refused}}"
+            "DEBUG rate_limit_retry.retry_scheduled: retry scheduled {{delay_s=1.0, dimension=rate, http.request.resend_count=1, http.response.status_code=429, {at}, reason=refused}}"
         ),
         format!("DEBUG rate_limit_retry.queued: queued {{delay_s=0.6, dimension=pause, {at}}}"),
         format!(
@@ -95,7 +96,7 @@ fn each_event_has_its_name_and_fields() {
             "DEBUG rate_limit_retry.wait_ended: wait ended {{http.request.resend_count=0, {at}, waited_s=0.6}}"
         ),
         format!(
-            "DEBUG rate_limit_retry.gave_up: gave up {{answered_locally=false, http.request.resend_count=0, http.response.status_code=429, {at}, reason=not-retryable, waited_s=0.0}}"
+            "DEBUG rate_limit_retry.gave_up: gave up {{answered_locally=false, dimension=request, http.request.resend_count=0, http.response.status_code=429, {at}, reason=not-retryable, waited_s=0.0}}"
         ),
     ];
     assert_eq!(log.told(), expected, "{:#?}", log.told());
@@ -160,6 +161,65 @@ fn there_is_no_span_for_those_who_want_none() {
         service.oneshot(request(0)).await.unwrap();
     });
     assert!(log.spans().is_empty());
+}
+
+#[test]
+fn a_pause_is_told_though_the_layer_that_met_the_partition_first_is_gone() {
+    struct Silent;
+    impl Observer for Silent {}
+
+    let log = logged(Level::INFO, async {
+        let layer = RateLimitRetryLayer::new();
+        let server = Server::new(|sent| if sent.index == 1 { refuse("10") } else { ok() });
+        let first = layer.clone().observer(Silent).layer(server.clone());
+        first.oneshot(request(0)).await.unwrap();
+        layer.layer(server).oneshot(request(1)).await.unwrap();
+    });
+    assert_eq!(log.told().len(), 2, "{:?}", log.told());
+}
+
+#[test]
+fn who_is_asked_what_to_log_may_look_at_the_layer() {
+    let layer = RateLimitRetryLayer::new();
+    let looks = Looks(layer.limits(), Arc::default());
+    let asked = Arc::clone(&looks.1);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    tracing::subscriber::with_default(looks, || {
+        runtime.block_on(async {
+            let server = Server::new(|sent| if sent.index == 0 { refuse("10") } else { ok() });
+            layer.layer(server).oneshot(request(0)).await.unwrap();
+        });
+    });
+    assert!(asked.load(Ordering::Relaxed) > 5);
+}
+
+/// Wants nothing, and looks at the layer each time it is asked.
+struct Looks(Limits, Arc<AtomicU64>);
+
+impl Subscriber for Looks {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        self.0.snapshot();
+        self.1.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        unreachable!("it wants none")
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
 }
 
 fn announce(limit: &'static str, remaining: &'static str) -> support::Reply {

@@ -121,9 +121,9 @@ async fn who_gives_up_says_why() {
     assert_eq!(
         log.take(),
         [
-            "gave up api.example.com not-retryable 1 0ns 429 false",
+            "gave up api.example.com not-retryable 1 0ns 429 false, put down to request",
             "paused api.example.com 400s rate 1",
-            "gave up api.example.com max-delay 1 0ns 429 false",
+            "gave up api.example.com max-delay 1 0ns 429 false, put down to rate",
             "gave up api.example.com max-delay 0 0ns 429 true, held by pause",
         ]
     );
@@ -375,9 +375,11 @@ impl Observer for Log {
             attempts,
             delay,
             reason,
+            cause,
             status,
             ..
         } = event;
+        assert_eq!(cause.is_some(), *reason == RetryReason::Refused);
         assert!(matches!(reason, RetryReason::Refused | RetryReason::Failed));
         let status = status.map_or(0, |status| status.as_u16());
         self.note(format!(
@@ -425,6 +427,7 @@ impl Observer for Log {
             waited,
             status,
             held_by,
+            cause,
             answered_locally,
             ..
         } = event;
@@ -432,8 +435,10 @@ impl Observer for Log {
         let status = status.map_or(0, |status| status.as_u16());
         let held = held_by.as_ref();
         let held = held.map_or(String::new(), |hold| format!(", held by {hold}"));
+        let cause = cause.as_ref();
+        let cause = cause.map_or(String::new(), |cause| format!(", put down to {cause}"));
         self.note(format!(
-            "gave up {partition} {reason} {attempts} {waited:?} {status} {answered_locally}{held}"
+            "gave up {partition} {reason} {attempts} {waited:?} {status} {answered_locally}{held}{cause}"
         ));
     }
 

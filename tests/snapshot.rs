@@ -73,6 +73,11 @@ async fn what_openai_announces_is_seen_and_flows_in() {
     let server = Server::new(|_| openai(50, 3_000));
     let (mut service, limits) = served(&RateLimitRetryLayer::new(), &server);
     let _ = call(&mut service, with_tokens(0, 100)).await.await;
+    // The tenth unit may be missing by anything up to a whole one, so a unit takes up to 10/9 s.
+    let of_requests = |remaining, reset, age| {
+        let (reset, age) = (Some(reset), Some(age));
+        (Source::Announced, 60, remaining, reset, Some(1_111), age)
+    };
     let partition = seen(&limits);
     let names: Vec<_> = partition
         .dimensions()
@@ -81,15 +86,7 @@ async fn what_openai_announces_is_seen_and_flows_in() {
         .collect();
     assert_eq!(names, ["requests", "tokens"]);
     let requests = partition.dimension("requests").unwrap();
-    // The tenth unit may be missing by anything up to a whole one, so a unit takes up to 10/9 s.
-    let expected = (
-        Source::Announced,
-        60,
-        50,
-        Some(10_000),
-        Some(1_111),
-        Some(0),
-    );
+    let expected = of_requests(50, 10_000, 0);
     assert_eq!(shown(requests), expected);
     assert_eq!(requests.hold(), &Hold::Dimension("requests".into()));
     let tokens = partition.dimension("tokens").unwrap();
@@ -106,37 +103,16 @@ async fn what_openai_announces_is_seen_and_flows_in() {
     advance(ms(4_000)).await;
     let partition = seen(&limits);
     let requests = shown(partition.dimension("requests").unwrap());
-    let expected = (
-        Source::Announced,
-        60,
-        54,
-        Some(6_000),
-        Some(1_111),
-        Some(4_000),
-    );
+    let expected = of_requests(54, 6_000, 4_000);
     assert_eq!(requests, expected);
     advance(ms(60_000)).await;
     let requests = shown(seen(&limits).dimension("requests").unwrap());
-    let expected = (
-        Source::Announced,
-        60,
-        60,
-        Some(0),
-        Some(1_111),
-        Some(64_000),
-    );
+    let expected = of_requests(60, 0, 64_000);
     assert_eq!(requests, expected);
 
     let _ = call(&mut service, with_tokens(0, 100)).await.await;
     let requests = shown(seen(&limits).dimension("requests").unwrap());
-    let expected = (
-        Source::Announced,
-        60,
-        50,
-        Some(10_000),
-        Some(1_111),
-        Some(0),
-    );
+    let expected = of_requests(50, 10_000, 0);
     assert_eq!(requests, expected, "announced anew");
 }
 
@@ -384,6 +360,12 @@ async fn a_turn_that_is_not_used_yet_is_told_apart() {
         ),
         (1, 1, 0)
     );
+    // It lapses, though nobody comes to see that.
+    advance(ms(99)).await;
+    assert_eq!(seen(&limits).admitted(), 1);
+    advance(ms(1)).await;
+    let partition = seen(&limits);
+    assert_eq!((partition.admitted(), partition.in_flight()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

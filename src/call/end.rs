@@ -6,7 +6,7 @@ use crate::{
     body::{MapBody, ReplayBody, ResponseBody},
     limiter::{GivenUp, Lesson},
     observer::GaveUp,
-    quota::Hold,
+    quota::{Hold, RefusalCause},
     refusal::{Last, Moment, answered_by_us},
     report::{RetryReport, StopReason},
     retry::ClassifyError,
@@ -15,6 +15,23 @@ use crate::{
 use http::{Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
+
+/// Why an answer is given back.
+pub(super) enum Why {
+    /// It came before, and the call could not be sent again; and what holds it back, if anything else
+    /// does.
+    Held(Option<Hold>),
+    /// It is a refusal.
+    Refused(RefusalCause),
+    /// It is a failure.
+    Failed,
+}
+
+impl Why {
+    fn held(given_up: &GivenUp) -> Self {
+        Self::Held(given_up.hold.clone())
+    }
+}
 
 impl<M, R, B, ResB, E> Call<M, R, B, ResB, E>
 where
@@ -36,7 +53,7 @@ where
         let refused = match self.last.take() {
             Last::Whole(refusal) => {
                 let mut refusal = refusal.map(ResponseBody::from);
-                self.give_back(&mut refusal, given_up.reason, given_up.hold.as_ref());
+                self.give_back(&mut refusal, given_up.reason, Why::held(given_up));
                 return Ok(refusal);
             }
             Last::Error(error) => {
@@ -88,7 +105,7 @@ where
         }
         self.body.release();
         if let Some(reason) = stopped {
-            self.give_back(response, reason, None);
+            self.give_back(response, reason, Why::Failed);
         } else if self.attempts > 1 || !self.caller.waited().is_zero() {
             response.extensions_mut().insert(self.report());
         }
@@ -98,14 +115,20 @@ where
         &mut self,
         response: &mut Response<ResponseBody<ResB>>,
         reason: StopReason,
-        held_by: Option<&Hold>,
+        why: Why,
     ) {
         self.caller.count(|totals| totals.gave_back(reason));
         self.body.release();
         let report = self.report().stopped(reason);
         response.extensions_mut().insert(report);
+        let (held_by, cause) = match why {
+            Why::Held(hold) => (hold, None),
+            Why::Refused(cause) => (None, Some(cause)),
+            Why::Failed => (None, None),
+        };
         self.config().observers.gave_up(&GaveUp {
-            held_by: held_by.cloned(),
+            held_by,
+            cause,
             ..self.gives_up(reason, Some(response.status()))
         });
     }
@@ -119,6 +142,7 @@ where
             waited: self.caller.waited(),
             status,
             held_by: None,
+            cause: None,
             answered_locally: false,
         }
     }

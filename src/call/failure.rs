@@ -6,7 +6,7 @@ use crate::{
     BoxError,
     body::{MapBody, ReplayBody, ResponseBody},
     limiter::Lesson,
-    observer::{GaveUp, RetryReason},
+    observer::GaveUp,
     quota::{Hold, after},
     refusal::{Last, Refusal, answered_by_us},
     report::StopReason,
@@ -148,6 +148,7 @@ where
         }
         // Last, as the attempt that has failed cannot send the rest of its body from here on.
         if !self.body.freeze() {
+            self.caller.refund(failed_at);
             return Err(StopReason::BodyNotReplayable);
         }
         self.failures = self.failures.saturating_add(1);
@@ -159,6 +160,6 @@ where
         let until = after(failed_at, delay);
         self.caller
             .queue_again(failed_at, self.tokens(), Some(until));
-        self.schedules_retry(delay, RetryReason::Failed, status);
+        self.schedules_retry(delay, status, None);
     }
 }

@@ -1,11 +1,10 @@
 //! What a call does about its refusals.
 
-use super::Call;
+use super::{Call, end::Why};
 use crate::{
     BoxError,
     body::{MapBody, ReplayBody, ResponseBody},
-    observer::RetryReason,
-    quota::{Refused, after, exceeds_limit, is_due_to_size},
+    quota::{RefusalCause, Refused, after, exceeds_limit, is_due_to_size},
     refusal::{Last, READING_TIME},
     report::StopReason,
     retry::{self, ClassifyError, Decision, Policy},
@@ -55,13 +54,14 @@ where
         }
         match decision {
             Decision::Return { reason, delay } => {
-                self.hold_back(delay, &signal, heard.at);
+                let cause = self.hold_back(delay, &signal, heard.at);
                 let mut response = refusal.into_response();
-                self.give_back(&mut response, reason, None);
+                self.give_back(&mut response, reason, Why::Refused(cause));
                 Some(response)
             }
             Decision::Retry { delay } => {
-                let is_pause = self.hold_back(Some(delay), &signal, heard.at);
+                let cause = self.hold_back(Some(delay), &signal, heard.at);
+                let is_pause = cause != RefusalCause::Request;
                 // One that is refused again and again lets another find out whether it is the
                 // server or this very request.
                 let yields = is_pause && self.yields(after(heard.at, delay * 2));
@@ -69,7 +69,7 @@ where
                 let resting = Some(after(heard.at, rest)).filter(|_| yields || !is_pause);
                 self.caller.queue_again(heard.at, self.tokens(), resting);
                 self.last = Last::of(*refusal);
-                self.schedules_retry(rest, RetryReason::Refused, Some(status));
+                self.schedules_retry(rest, Some(status), Some(cause));
                 None
             }
         }
@@ -141,9 +141,15 @@ where
         deadline.map(|deadline| deadline.saturating_duration_since(now))
     }
 
-    /// Tells the partition what the whole refusal means for all; whether it is a pause. A request
-    /// that is larger than what is left has to wait by itself: smaller ones have not.
-    fn hold_back(&mut self, delay: Option<Duration>, signal: &Signal, heard_at: Instant) -> bool {
+    /// Tells the partition what the whole refusal means for all, and gives what it is put down to: the
+    /// request itself, if it is no pause. One that is larger than what is left has to wait by itself:
+    /// smaller ones have not.
+    fn hold_back(
+        &mut self,
+        delay: Option<Duration>,
+        signal: &Signal,
+        heard_at: Instant,
+    ) -> RefusalCause {
         let is_its_own =
             is_due_to_size(signal.limits(), self.caller.tokens()) || self.is_singled_out();
         let pause = delay.filter(|_| !is_its_own);
@@ -151,7 +157,7 @@ where
             until: after(heard_at, delay),
             wait: signal.wait(),
         });
-        self.caller.understood(Instant::now(), refused);
-        pause.is_some()
+        let cause = self.caller.understood(Instant::now(), refused);
+        cause.unwrap_or(RefusalCause::Request)
     }
 }

@@ -29,6 +29,13 @@ impl Admissions {
         self.unused.len()
     }
 
+    /// How many of them have lapsed, and are still here because nobody was polled since.
+    pub(super) fn lapsed(&self, now: Instant) -> usize {
+        let lapses = self.lapses.iter().take_while(|(at, _)| *at <= now);
+        let is_unused = |&&(at, ticket): &&(Instant, Ticket)| self.unused(at, ticket).is_some();
+        lapses.filter(is_unused).count()
+    }
+
     pub(super) fn contains(&self, ticket: Ticket) -> bool {
         self.unused.contains_key(&ticket)
     }
@@ -65,12 +72,7 @@ impl Admissions {
     pub(super) fn lapse(&mut self, quota: &mut Model, now: Instant) -> bool {
         let mut lapsed = false;
         while let Some(&(at, ticket)) = self.lapses.front() {
-            // The same caller may have been admitted again since.
-            let admission = self
-                .unused
-                .get(&ticket)
-                .filter(|unused| unused.lapses_at == at);
-            let unused = admission.map(|admission| admission.reserved);
+            let unused = self.unused(at, ticket);
             if unused.is_some() && at > now {
                 break;
             }
@@ -82,5 +84,12 @@ impl Admissions {
             }
         }
         lapsed
+    }
+    /// What is reserved for the one that lapses then, if it is still unused.
+    fn unused(&self, lapses_at: Instant, ticket: Ticket) -> Option<Reserved> {
+        // The same caller may have been admitted again since.
+        let admission = self.unused.get(&ticket);
+        let admission = admission.filter(|unused| unused.lapses_at == lapses_at);
+        admission.map(|admission| admission.reserved)
     }
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     body::Watcher,
-    observe::{self, Observers},
+    observe::{self, Notice, Observers},
     partition::Partition,
     quota::{Admit, Cost, Quota, Reading, Worth},
     snapshot::{PartitionSnapshot, Totals},
@@ -93,13 +93,19 @@ impl Gate {
         let now = Instant::now();
         let mut reading = Reading::new(now);
         let mut totals = Totals::with_room();
-        let (next, waiting, admitted) = self.with(|state, _| {
+        let (next, waiting, unused, lapsed) = self.with(|state, _| {
             state.quota.pass(now, state.queue.len() as u64);
             state.quota.read(&mut reading);
             state.add_totals(&mut totals);
-            let (waiting, admitted) = (state.queue.len(), state.queue.admissions.len());
             let next = state.queue.first_cost().unwrap_or(Cost::of_request(0));
-            (state.quota.admit(now, next), waiting, admitted)
+            let next = state.quota.admit(now, next);
+            let admissions = &state.queue.admissions;
+            (
+                next,
+                state.queue.len(),
+                admissions.len(),
+                admissions.lapsed(now),
+            )
         });
         let opens_in = next.opens_at(now).saturating_duration_since(now);
         PartitionSnapshot {
@@ -111,8 +117,8 @@ impl Gate {
                 Admit::At(_, hold) => Some(hold),
             },
             waiting,
-            admitted,
-            in_flight: reading.in_flight.saturating_sub(admitted),
+            admitted: unused - lapsed,
+            in_flight: reading.in_flight.saturating_sub(unused),
             dimensions: reading.dimensions(),
             totals,
         }
@@ -145,7 +151,14 @@ impl Gate {
 
     /// What would be lost without it.
     pub(super) fn worth(&self, now: Instant) -> Worth {
-        self.with(|state, _| state.quota.worth(now))
+        self.with(|state, _| {
+            let worth = state.quota.worth(now);
+            if state.budget.is_full(now) {
+                return worth;
+            }
+            // Else a server that is broken would be sent all that the reserve allows once more.
+            worth.max(Worth::Knowledge)
+        })
     }
 
     /// Works on the state under the lock; then wakes and drops, without the lock, the wakers that
@@ -169,7 +182,7 @@ impl Gate {
         now: Instant,
         lesson: impl FnOnce(&mut State, &mut Wakers) -> T,
     ) -> T {
-        let (learned, has_news) = self.with(|state, wakers| {
+        let (learned, news) = self.with(|state, wakers| {
             let learned = lesson(state, wakers);
             if state.quota.counts_tokens() {
                 self.counts_tokens.store(true, Ordering::Relaxed);
@@ -178,32 +191,39 @@ impl Gate {
                 state.advance(now, wakers);
                 state.tell_the_hopeless(now, wakers);
             }
-            (learned, state.watch.has_news(&state.quota))
+            // Here, for by the next time the lock is free the pause may be another.
+            let news = state.watch.news(now, &self.partition, &state.quota);
+            (learned, news)
         });
-        if has_news || self.is_observed || observe::logs_limits() {
-            self.tell(now);
+        // Not under the lock: who wants to have it logged is asked.
+        let wants_limits = self.is_observed || observe::logs_limits();
+        if news.is_some() || wants_limits {
+            self.tell(now, news, wants_limits);
         }
         learned
     }
 
     /// Tells what is new. Apart from the learning, for nearly every answer brings no news.
     #[cold]
-    fn tell(&self, now: Instant) {
-        let Some(observers) = self.observers.upgrade() else {
-            return;
-        };
-        let mut notices = Vec::new();
-        self.with(|state, _| {
-            let (partition, quota) = (&self.partition, &state.quota);
-            notices.extend(state.watch.look_at_pause(now, partition, quota));
-            if self.is_observed || observe::logs_limits() {
+    fn tell(&self, now: Instant, news: Option<Box<Notice>>, wants_limits: bool) {
+        // Whoever made the layer that this was first met by may have dropped it; logs go on.
+        let observers = self.observers.upgrade().unwrap_or_default();
+        if let Some(notice) = news {
+            observers.tell(&notice);
+        }
+        if wants_limits {
+            let mut reading = Reading::new(now);
+            let notices = self.with(|state, _| {
+                state.quota.read(&mut reading);
                 let threshold = observers.usage_threshold_ratio;
-                let limits = state.watch.look_at_limits(now, partition, quota, threshold);
-                notices.extend(limits);
+                let dimensions = reading.dimensions();
+                state
+                    .watch
+                    .look_at_limits(&self.partition, dimensions, threshold)
+            });
+            for notice in &notices {
+                observers.tell(notice);
             }
-        });
-        for notice in &notices {
-            observers.tell(notice);
         }
     }
 }

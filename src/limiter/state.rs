@@ -227,14 +227,21 @@ impl State {
         }
     }
 
-    /// A refusal is understood: it concerns all, or only the request itself.
-    pub(super) fn refused(&mut self, now: Instant, number: Number, refused: Option<Refused>) {
+    /// A refusal is understood: it concerns all, or only the request itself. What it was put down to.
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        number: Number,
+        refused: Option<Refused>,
+    ) -> RefusalCause {
         let sent = self.in_flight.take(number);
         if let (Some(sent), Some(refused)) = (sent, refused) {
             self.quota.refused(now, sent, refused);
         }
         let cause = self.quota.blamed().filter(|_| refused.is_some());
-        self.totals.refused(cause.unwrap_or(&RefusalCause::Request));
+        let cause = cause.unwrap_or(&RefusalCause::Request);
+        self.totals.refused(cause);
+        cause.clone()
     }
 
     /// A call that waits or is admitted goes away.

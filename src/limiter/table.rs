@@ -353,6 +353,22 @@ mod tests {
         assert!(world.len() <= 23, "{}", world.len());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_retry_budget_that_is_not_full_is_something_to_lose() {
+        let mut world = World::new(20);
+        let now = Instant::now();
+        for number in 0..2 {
+            let mut caller = world.caller(number);
+            assert!(number == 1 || caller.withdraw(now));
+            caller.leave();
+        }
+        (2..40).for_each(|number| drop(world.get(number)));
+        assert_eq!(world.known(0..2), [0]);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        (40..80).for_each(|number| drop(world.get(number)));
+        assert!(world.known([0]).is_empty(), "it is full again");
+    }
+
     #[test]
     fn one_that_is_paused_stays_if_newcomers_can_go() {
         let mut world = World::new(20);

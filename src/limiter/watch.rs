@@ -1,14 +1,14 @@
 //! What was told of a partition, so that only what is new is told.
 //!
-//! Who comes to tell has just changed the model, under the lock; what is found here is told when the
-//! lock is free again. Pauses cost the comparison of two numbers; limits are looked at only if somebody
+//! Whoever has changed the model looks here before it frees the lock, and tells what is found
+//! afterwards. Pauses cost the comparison of two numbers; limits are looked at only if somebody
 //! wants to know of them.
 
 use crate::{
     observe::Notice,
     observer::{LimitChanged, Paused, Resumed, UsageHigh},
     partition::Partition,
-    quota::{Model, Reading, RefusalCause},
+    quota::{Model, RefusalCause},
     snapshot::{DimensionSnapshot, Source},
 };
 use tokio::time::Instant;
@@ -38,54 +38,49 @@ struct Told {
 }
 
 impl Watch {
-    /// Whether a pause has begun or ended.
-    pub(super) fn has_news(&self, quota: &Model) -> bool {
-        self.refusals != quota.refusals()
-    }
-
     /// A pause that has begun or ended, if one has.
-    pub(super) fn look_at_pause(
+    #[inline]
+    pub(super) fn news(
         &mut self,
         now: Instant,
         partition: &Partition,
         quota: &Model,
-    ) -> Option<Notice> {
-        if !self.has_news(quota) {
-            return None;
-        }
-        let partition = partition.clone();
+    ) -> Option<Box<Notice>> {
+        (self.refusals != quota.refusals())
+            .then(|| Box::new(self.begun_or_ended(now, partition.clone(), quota)))
+    }
+
+    #[cold]
+    fn begun_or_ended(&mut self, now: Instant, partition: Partition, quota: &Model) -> Notice {
         let before = std::mem::replace(&mut self.refusals, quota.refusals());
         if self.refusals > before {
             self.paused_at = self.paused_at.or(Some(now));
             let ends_at = quota.closed_until().unwrap_or(now);
-            return Some(Notice::Paused(Paused {
+            return Notice::Paused(Paused {
                 partition,
                 delay: ends_at.saturating_duration_since(now),
                 cause: quota.blamed().cloned().unwrap_or(RefusalCause::Rate),
                 refusals: self.refusals,
-            }));
+            });
         }
         let began = self.paused_at.take().unwrap_or(now);
-        Some(Notice::Resumed(Resumed {
+        Notice::Resumed(Resumed {
             partition,
             paused_for: now.saturating_duration_since(began),
             refusals: before,
-        }))
+        })
     }
 
     /// Limits that are new or have changed, and those that are nearly used up.
     pub(super) fn look_at_limits(
         &mut self,
-        now: Instant,
         partition: &Partition,
-        quota: &Model,
+        dimensions: Vec<DimensionSnapshot>,
         usage_threshold_ratio: f64,
     ) -> Vec<Notice> {
         let mut notices = Vec::new();
-        let mut reading = Reading::new(now);
-        quota.read(&mut reading);
         let mut known = std::mem::take(&mut self.limits);
-        for dimension in reading.dimensions() {
+        for dimension in dimensions {
             // Of several by the same name the first is the first.
             let same = known.iter().position(|told| told.is(&dimension));
             let told = same.map(|place| known.remove(place));

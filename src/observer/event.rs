@@ -48,6 +48,8 @@ pub struct RetryScheduled {
     pub delay: Duration,
     /// Why.
     pub reason: RetryReason,
+    /// What its refusal was put down to; `None` if it has failed.
+    pub cause: Option<RefusalCause>,
     /// The status of the answer; `None` if it was an error.
     pub status: Option<StatusCode>,
 }
@@ -70,7 +72,8 @@ pub struct WaitEnded {
 pub struct Paused {
     /// Which one.
     pub partition: Partition,
-    /// For how long, from now on.
+    /// For how long, from now on, as the first refusal says; others of the same burst may make it
+    /// longer, and are not told.
     pub delay: Duration,
     /// What the refusal was put down to.
     pub cause: RefusalCause,
@@ -108,6 +111,9 @@ pub struct GaveUp {
     pub status: Option<StatusCode>,
     /// What holds back a call that could not be sent in the time it had, if anything else did.
     pub held_by: Option<Hold>,
+    /// What the refusal was put down to that the answer is; `None` if it is none, or came before the
+    /// last wait.
+    pub cause: Option<RefusalCause>,
     /// Whether the answer is the layer's own.
     pub answered_locally: bool,
 }

@@ -430,8 +430,8 @@ impl Model {
         self.blamed.as_ref()
     }
 
-    /// A refusal that concerns all. Whether it began a new pause.
-    pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) -> bool {
+    /// A refusal that concerns all.
+    pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) {
         let suspicion = self.suspect(now, sent, refused);
         self.blamed = Some(match suspicion {
             None => self.announced_cause(now, sent.reserved.cost),
@@ -441,7 +441,7 @@ impl Model {
         let is_free_soon = self.concurrency.is_in_use() && refused.wait.is_none();
         if suspicion == Some(Suspicion::Confirmed) && is_free_soon {
             // One of those in flight makes room, and nobody knows when.
-            return false;
+            return;
         }
         let mut admitted = None;
         if matches!(suspicion, Some(Suspicion::Refuted | Suspicion::Possible)) {
@@ -453,7 +453,6 @@ impl Model {
         if is_new || tells.is_some() {
             self.opening.refused(tells);
         }
-        is_new
     }
 
     /// Whether the concurrency has caused a refusal, or else the rate; `None` if it is explained by

@@ -59,6 +59,19 @@ impl Budget {
         true
     }
 
+    /// A retry that was withdrawn is not sent after all.
+    pub(crate) fn refund(&mut self, now: Instant) {
+        *self = self.passed(now);
+        let lent = self.lent.min(1.0);
+        self.lent -= lent;
+        self.deposited += 1.0 - lent;
+    }
+
+    /// Whether the reserve is full, as that of a new budget is.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.passed(now).lent <= 0.0
+    }
+
     fn balance(&self) -> f64 {
         self.deposited + (RESERVE - self.lent)
     }
@@ -124,6 +137,33 @@ mod tests {
         assert_eq!(grants(&mut budget, later), 100 + 367);
         deposit(&mut budget, 5_000, later);
         assert_eq!(grants(&mut budget, later + TTL * 20), 100);
+    }
+
+    #[test]
+    fn what_is_refunded_can_be_withdrawn_again_and_no_more() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        for _ in 0..1_000 {
+            assert!(budget.withdraw(now));
+            budget.refund(now);
+        }
+        assert_eq!(grants(&mut budget, now), 100);
+        budget.refund(now);
+        assert_eq!(grants(&mut budget, now), 1);
+        deposit(&mut budget, 10, now);
+        assert!(budget.withdraw(now));
+        budget.refund(now);
+        assert_eq!(grants(&mut budget, now), 2);
+    }
+
+    #[test]
+    fn it_is_full_until_more_is_withdrawn_than_was_deposited_and_again_later() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        assert!(budget.is_full(now));
+        deposit(&mut budget, 5, now);
+        assert!(budget.withdraw(now) && budget.is_full(now));
+        assert!(budget.withdraw(now) && !budget.is_full(now));
+        assert!(!budget.is_full(now + Duration::from_millis(99)));
+        assert!(budget.is_full(now + Duration::from_millis(100)));
     }
 
     #[test]

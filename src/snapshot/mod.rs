@@ -104,7 +104,7 @@ impl PartitionSnapshot {
     }
 
     /// Calls whose turn has come, and that are not sent yet: their inner service is not ready, or
-    /// they were not polled since. It lapses after 100 ms.
+    /// they were not polled since. It lapses after 100 ms, and then they do not count here any more.
     pub fn admitted(&self) -> usize {
         self.admitted
     }

@@ -1,7 +1,12 @@
 //! What a call tells its partition of its answers, and asks it before it decides what to do with them.
 
 use super::{Caller, Phase};
-use crate::{body::Watched, limiter::charged::Charged, quota::Refused, signal::RateLimit};
+use crate::{
+    body::Watched,
+    limiter::charged::Charged,
+    quota::{RefusalCause, Refused},
+    signal::RateLimit,
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -77,21 +82,26 @@ impl Caller {
     }
 
     /// The refusal's body has been read as far as it will be: `until` when all are held back, if
-    /// they are.
-    pub(crate) fn understood(&mut self, now: Instant, refused: Option<Refused>) {
+    /// they are. What it was put down to; `None` if none was being read.
+    pub(crate) fn understood(
+        &mut self,
+        now: Instant,
+        refused: Option<Refused>,
+    ) -> Option<RefusalCause> {
         let Phase::Reading {
             number,
             until: held,
         } = self.phase
         else {
-            return;
+            return None;
         };
         self.phase = Phase::Idle;
         self.refused_at = Some(now);
-        self.gate.learn(now, |state, _| {
+        let cause = self.gate.learn(now, |state, _| {
             state.quota.understood(held);
-            state.refused(now, number, refused);
+            state.refused(now, number, refused)
         });
+        Some(cause)
     }
 
     /// Whether others wait.
@@ -138,6 +148,11 @@ impl Caller {
     /// Takes a retry out of the budget of this partition; `false` if it does not suffice.
     pub(crate) fn withdraw(&self, now: Instant) -> bool {
         self.gate.with(|state, _| state.budget.withdraw(now))
+    }
+
+    /// Puts back what was withdrawn for a retry that cannot be sent.
+    pub(crate) fn refund(&self, now: Instant) {
+        self.gate.with(|state, _| state.budget.refund(now));
     }
 
     /// From 0.0 to 1.0.
