@@ -1,20 +1,23 @@
 //! The feature `metrics`: an observer that counts and measures through the `metrics` facade.
 
 use crate::{
-    GaveUp, LimitChanged, Observer, Partition, Paused, Resumed, RetryScheduled, Snapshot,
-    UsageHigh, WaitEnded,
+    DimensionSnapshot, GaveUp, LimitChanged, Observer, Partition, PartitionSnapshot, Paused,
+    Resumed, RetryScheduled, Snapshot, UsageHigh, WaitEnded,
 };
 use ::metrics::{
     SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
     histogram,
 };
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The label of all partitions beyond those that have one of their own.
+/// The label of all partitions, and dimensions, beyond those that have one of their own.
 const OTHER: &str = "other";
+
+/// Servers name a few; none can make a recorder show any number of them.
+const MAX_DIMENSIONS: usize = 100;
 
 const RETRIES: &str = "rate_limit_retry_retries_total";
 const GAVE_UP: &str = "rate_limit_retry_gave_up_total";
@@ -53,13 +56,31 @@ const REFUSALS: &str = "rate_limit_retry_refusals_total";
 ///
 /// Each partition has a label of its own as long as there are no more than 100 of them
 /// ([`max_partitions`](Self::max_partitions)); all that are met after these have the label `other`. For
-/// those, what cannot be added up is not told.
+/// those, what cannot be added up is not told. Of the names of dimensions, which servers choose, 100
+/// are told apart as well.
+///
+/// What is gone, because a partition had to make room or a limit is [forgotten](crate::Limits::forget),
+/// is told as such by the next [`record`](Self::record): zero waiting, in flight and paused; and NaN,
+/// which no comparison takes for little, as its limits and what remains of them.
 #[derive(Clone, Debug)]
 pub struct MetricsObserver {
     max_partitions: usize,
-    /// Those with labels of their own.
-    labelled: Arc<Mutex<HashSet<Partition>>>,
+    labels: Arc<Mutex<Labels>>,
 }
+
+/// What has a label of its own.
+#[derive(Debug, Default)]
+struct Labels {
+    /// The partitions, and the limits of each that were told.
+    partitions: HashMap<Partition, HashSet<LimitLabels>>,
+    dimensions: HashSet<String>,
+}
+
+/// The dimension and the source.
+type LimitLabels = (String, &'static str);
+
+/// With their names.
+type LabelPairs = [(&'static str, SharedString); 3];
 
 impl MetricsObserver {
     /// For a hundred partitions; tells the recorder what all metrics are.
@@ -67,7 +88,7 @@ impl MetricsObserver {
         describe();
         Self {
             max_partitions: 100,
-            labelled: Arc::default(),
+            labels: Arc::default(),
         }
     }
 
@@ -82,34 +103,31 @@ impl MetricsObserver {
     }
 
     /// Tells what is known at the moment: the gauges, and the counters that have no events.
+    ///
+    /// The counters are those of one layer and its clones; those of another one would need a recorder
+    /// of their own.
     pub fn record(&self, snapshot: &Snapshot) {
-        let (mut waiting, mut in_flight, mut has_others) = (0, 0, false);
+        self.record_what_is_gone(snapshot);
+        let (mut waiting, mut in_flight) = (0, 0);
         for known in snapshot.partitions() {
             let Some(label) = self.own_label(known.partition()) else {
                 waiting += known.waiting();
                 in_flight += known.in_flight();
-                has_others = true;
                 continue;
             };
-            gauge!(WAITING, "partition" => label.clone()).set(known.waiting() as f64);
-            gauge!(IN_FLIGHT, "partition" => label.clone()).set(known.in_flight() as f64);
+            set_calls(&label, known.waiting(), known.in_flight());
             let is_paused = f64::from(u8::from(known.pause().is_some()));
-            gauge!(PAUSED, "partition" => label.clone()).set(is_paused);
+            gauge!(PAUSED, "partition" => label).set(is_paused);
             for dimension in known.dimensions() {
-                let name = SharedString::from(dimension.name().to_owned());
-                let source = dimension.source().as_str();
-                let labels = [
-                    ("partition", label.clone()),
-                    ("dimension", name),
-                    ("source", source.into()),
-                ];
-                gauge!(LIMIT, &labels).set(dimension.limit() as f64);
-                gauge!(REMAINING, &labels).set(dimension.remaining() as f64);
+                if let Some(labels) = self.limit_labels(known.partition(), dimension) {
+                    gauge!(LIMIT, &labels).set(dimension.limit() as f64);
+                    gauge!(REMAINING, &labels).set(dimension.remaining() as f64);
+                }
             }
         }
-        if has_others {
-            gauge!(WAITING, "partition" => OTHER).set(waiting as f64);
-            gauge!(IN_FLIGHT, "partition" => OTHER).set(in_flight as f64);
+        // Also when all of the others are gone.
+        if self.is_full() {
+            set_calls(&SharedString::const_str(OTHER), waiting, in_flight);
         }
         let totals = snapshot.totals();
         counter!(CALLS).absolute(totals.calls());
@@ -119,6 +137,46 @@ impl MetricsObserver {
         }
     }
 
+    /// A gauge keeps what it was last set to: partitions and limits that are not there any longer
+    /// would be shown for ever.
+    fn record_what_is_gone(&self, snapshot: &Snapshot) {
+        let (mut partitions, mut limits) = (Vec::new(), Vec::new());
+        for (partition, told) in &mut self.labels().partitions {
+            let known = snapshot.partition(partition);
+            if known.is_none() {
+                partitions.push(label_of(partition));
+            }
+            let dimensions = known.map_or(&[][..], PartitionSnapshot::dimensions);
+            told.retain(|(name, source)| {
+                let is_there = dimensions
+                    .iter()
+                    .any(|known| known.name() == name && known.source().as_str() == *source);
+                if !is_there {
+                    limits.push(labels_of(partition, name, source));
+                }
+                is_there
+            });
+        }
+        // Not under the lock: a recorder may do what it likes.
+        for label in partitions {
+            set_calls(&label, 0, 0);
+            gauge!(PAUSED, "partition" => label).set(0.0);
+        }
+        for labels in limits {
+            gauge!(LIMIT, &labels).set(f64::NAN);
+            gauge!(REMAINING, &labels).set(f64::NAN);
+        }
+    }
+
+    fn labels(&self) -> MutexGuard<'_, Labels> {
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no further partition gets a label of its own.
+    fn is_full(&self) -> bool {
+        self.labels().partitions.len() >= self.max_partitions
+    }
+
     fn label(&self, partition: &Partition) -> SharedString {
         self.own_label(partition)
             .unwrap_or(SharedString::const_str(OTHER))
@@ -126,16 +184,71 @@ impl MetricsObserver {
 
     /// The label of a partition that has one of its own.
     fn own_label(&self, partition: &Partition) -> Option<SharedString> {
-        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !labelled.contains(partition) {
-            if labelled.len() >= self.max_partitions {
+        let mut labels = self.labels();
+        if !labels.partitions.contains_key(partition) {
+            if labels.partitions.len() >= self.max_partitions {
                 return None;
             }
-            labelled.insert(partition.clone());
+            labels.partitions.insert(partition.clone(), HashSet::new());
         }
-        drop(labelled);
-        Some(partition.as_str().to_owned().into())
+        Some(label_of(partition))
     }
+
+    fn dimension_label(&self, name: &str) -> SharedString {
+        if self.labels().tells_apart(name) {
+            name.to_owned().into()
+        } else {
+            SharedString::const_str(OTHER)
+        }
+    }
+
+    /// The labels of a limit that is told now, if it has some of its own.
+    fn limit_labels(
+        &self,
+        partition: &Partition,
+        dimension: &DimensionSnapshot,
+    ) -> Option<LabelPairs> {
+        self.own_label(partition)?;
+        let (name, source) = (dimension.name(), dimension.source().as_str());
+        let mut labels = self.labels();
+        if !labels.tells_apart(name) {
+            return None;
+        }
+        let told = labels.partitions.entry(partition.clone()).or_default();
+        told.insert((name.to_owned(), source));
+        Some(labels_of(partition, name, source))
+    }
+}
+
+impl Labels {
+    /// Whether a dimension has a label of its own.
+    fn tells_apart(&mut self, dimension: &str) -> bool {
+        if self.dimensions.contains(dimension) {
+            return true;
+        }
+        let has_room = self.dimensions.len() < MAX_DIMENSIONS;
+        if has_room {
+            self.dimensions.insert(dimension.to_owned());
+        }
+        has_room
+    }
+}
+
+fn set_calls(label: &SharedString, waiting: usize, in_flight: usize) {
+    gauge!(WAITING, "partition" => label.clone()).set(waiting as f64);
+    gauge!(IN_FLIGHT, "partition" => label.clone()).set(in_flight as f64);
+}
+
+fn label_of(partition: &Partition) -> SharedString {
+    partition.as_str().to_owned().into()
+}
+
+fn labels_of(partition: &Partition, dimension: &str, source: &'static str) -> LabelPairs {
+    [
+        ("partition", label_of(partition)),
+        ("dimension", dimension.to_owned().into()),
+        ("source", source.into()),
+    ]
 }
 
 impl Default for MetricsObserver {
@@ -158,7 +271,7 @@ impl Observer for MetricsObserver {
     fn paused(&self, event: &Paused) {
         let label = self.label(&event.partition);
         histogram!(PAUSE, "partition" => label.clone()).record(event.delay);
-        let cause = event.cause.name().to_owned();
+        let cause = self.dimension_label(event.cause.name());
         counter!(PAUSES, "partition" => label, "dimension" => cause).increment(1);
         if let Some(label) = self.own_label(&event.partition) {
             gauge!(PAUSED, "partition" => label).set(1.0);
@@ -177,21 +290,14 @@ impl Observer for MetricsObserver {
     }
 
     fn limit_changed(&self, event: &LimitChanged) {
-        let Some(label) = self.own_label(&event.partition) else {
-            return;
-        };
-        let dimension = &event.dimension;
-        let labels = [
-            ("partition", label),
-            ("dimension", dimension.name().to_owned().into()),
-            ("source", dimension.source().as_str().into()),
-        ];
-        gauge!(LIMIT, &labels).set(dimension.limit() as f64);
+        if let Some(labels) = self.limit_labels(&event.partition, &event.dimension) {
+            gauge!(LIMIT, &labels).set(event.dimension.limit() as f64);
+        }
     }
 
     fn usage_high(&self, event: &UsageHigh) {
         let label = self.label(&event.partition);
-        let name = event.dimension.name().to_owned();
+        let name = self.dimension_label(event.dimension.name());
         counter!(USAGE_HIGH, "partition" => label, "dimension" => name).increment(1);
     }
 }

@@ -119,6 +119,75 @@ fn partitions_beyond_the_bound_share_a_label() {
 }
 
 #[test]
+fn what_is_gone_is_not_shown_as_it_last_was() {
+    let all = recorded(async {
+        let metrics = MetricsObserver::new();
+        let layer = RateLimitRetryLayer::new()
+            .max_partitions(1)
+            .observer(metrics.clone());
+        let server = Server::new(|sent| match sent.id {
+            0 => refuse("400").after(ms(100)),
+            _ => ok()
+                .header("ratelimit-limit", "100")
+                .header("ratelimit-remaining", "10")
+                .header("ratelimit-reset", "60"),
+        });
+        let service = layer.layer(server);
+        let named = |id, name| {
+            let mut request = request(id);
+            let options = RequestOptions::new().partition(Partition::new(name));
+            request.extensions_mut().insert(options);
+            service.clone().oneshot(request)
+        };
+        let look = async {
+            tokio::time::sleep(ms(50)).await;
+            metrics.record(&layer.limits().snapshot());
+        };
+        let (refused, ()) = tokio::join!(named(0, "gone"), look);
+        refused.unwrap();
+        named(1, "forgotten").await.unwrap();
+        metrics.record(&layer.limits().snapshot());
+        layer.limits().forget(&Partition::new("forgotten"));
+        metrics.record(&layer.limits().snapshot());
+    });
+    assert_eq!(all["in_flight_requests{partition=gone}"], 0.0);
+    assert_eq!(all["paused{partition=gone}"], 0.0);
+    for name in ["limit", "remaining"] {
+        let name = format!("{name}{{partition=forgotten,dimension=default,source=announced}}");
+        assert!(all[&name].is_nan(), "{all:#?}");
+    }
+}
+
+/// A window that only refusals speak of is dropped by the next answer, and so makes room for others.
+#[test]
+fn no_server_can_name_any_number_of_dimensions() {
+    let all = recorded(async {
+        let metrics = MetricsObserver::new();
+        let layer = RateLimitRetryLayer::new().observer(metrics.clone());
+        let server = Server::new(|sent| {
+            let policy = format!("\"d{}\";r=1;t=60", sent.id);
+            ok().header("ratelimit", policy)
+        });
+        let service = layer.layer(server);
+        for id in 0..200 {
+            let mut request = request(id);
+            let partition = Partition::new(format!("p{}", id % 50));
+            let options = RequestOptions::new().partition(partition);
+            request.extensions_mut().insert(options);
+            service.clone().oneshot(request).await.unwrap();
+            metrics.record(&layer.limits().snapshot());
+        }
+    });
+    let named: std::collections::BTreeSet<_> = all
+        .keys()
+        .filter_map(|name| name.split("dimension=").nth(1))
+        .map(|label| label.split([',', '}']).next().unwrap())
+        .collect();
+    assert_eq!(named.len(), 101, "{named:#?}");
+    assert!(named.contains("other"));
+}
+
+#[test]
 fn each_has_a_unit_and_a_description() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
