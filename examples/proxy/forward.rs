@@ -5,7 +5,7 @@ use std::iter;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -46,7 +46,11 @@ impl Forward {
     /// # Cancellation
     ///
     /// Dropped, it leaves the queue, or ends the attempt that is under way.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+    pub(super) async fn answer(&self, mut request: Request<Incoming>) -> Answer {
+        let method = request.method().clone();
+        if !head::count_forward(&method, request.headers_mut()) {
+            return last_recipient(&method).map(Either::Right);
+        }
         match self.forward(request).await {
             Ok(response) => response.map(Either::Left),
             Err((status, detail)) => problem(status, &detail).map(Either::Right),
@@ -102,12 +106,20 @@ impl Forward {
         head::append_via(&mut headers, incoming.version, &self.pseudonym);
 
         // Its model says which limit it counts against, and must be known before it is sent.
-        let body = if head::may_be_json(&headers) {
+        let mut body = if head::may_be_json(&headers) {
             let read = Upload::read_up_to(self.max_replay, body).await;
             read.map_err(|_| (StatusCode::BAD_REQUEST, "the body broke off".to_owned()))?
         } else {
             Upload::stream(body)
         };
+        // Over HTTP/1.1 nothing can follow a body whose length is told: RFC 9112, section 6.2. Only
+        // HTTP/2 has both. Where the body is not read here, `Trailer` says whether any will.
+        if headers.contains_key(header::TRAILER) {
+            body.expect_trailers();
+        }
+        if body.has_trailers() {
+            headers.remove(header::CONTENT_LENGTH);
+        }
         // Of a GET or HEAD whose length is unknown, the client sends the body over HTTP/1.1 only if
         // told so. Over HTTP/2 it removes the field.
         let is_of_unknown_length = !body.is_end_stream() && body.size_hint().exact().is_none();
@@ -121,6 +133,15 @@ impl Forward {
         *request.headers_mut() = headers;
         Ok(request)
     }
+}
+
+/// To a TRACE or OPTIONS that goes no further than this. What a TRACE has brought is not shown, for it
+/// has credentials in it.
+fn last_recipient(method: &Method) -> Response<Full<Bytes>> {
+    if method == Method::OPTIONS {
+        return Response::default();
+    }
+    problem(StatusCode::NOT_IMPLEMENTED, "this proxy traces no requests")
 }
 
 /// An ordinary HTTP client, for HTTP/1.1 and, where TLS negotiates it, HTTP/2.

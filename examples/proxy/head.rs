@@ -1,6 +1,6 @@
 //! What of a head is meant for the next recipient only, and what a gateway adds.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 /// Fields of one connection, by name: RFC 9110, section 7.6.1.
 ///
@@ -57,6 +57,31 @@ pub(super) fn has_passed(headers: &HeaderMap, pseudonym: &str) -> bool {
         windows.any(|window| window == pseudonym.as_bytes())
     };
     headers.get_all(header::VIA).iter().any(contains)
+}
+
+/// Counts down how often a TRACE or OPTIONS may still be passed on; whether it may be at all. With any
+/// other method `Max-Forwards` says nothing: RFC 9110, section 7.6.2.
+pub(super) fn count_forward(method: &Method, headers: &mut HeaderMap) -> bool {
+    const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
+    if method != Method::TRACE && method != Method::OPTIONS {
+        return true;
+    }
+    let Some(max) = headers.get(&MAX_FORWARDS).map(HeaderValue::as_bytes) else {
+        return true;
+    };
+    if max.is_empty() || !max.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    // The largest that is told apart stands for all that are larger.
+    let digits = max.iter().map(|digit| u32::from(digit - b'0'));
+    let max = digits.fold(0_u32, |max, digit| {
+        max.saturating_mul(10).saturating_add(digit)
+    });
+    let Some(left) = max.checked_sub(1) else {
+        return false;
+    };
+    headers.insert(MAX_FORWARDS, left.into());
+    true
 }
 
 /// Makes one field of several, as HTTP/1.1 needs it: RFC 9113, section 8.2.3.

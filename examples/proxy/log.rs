@@ -2,7 +2,7 @@
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::prelude::*;
 
@@ -10,7 +10,7 @@ use tracing_subscriber::prelude::*;
 pub(super) const TARGET: &str = "proxy";
 
 /// Writes what the layer and the proxy tell, and nothing of anybody else: what HTTP and TLS trace
-/// would show header fields.
+/// would show header fields. Of the layer only its events: what its spans say, these say as well.
 pub(crate) fn subscriber<W>(quiet: bool, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -27,5 +27,6 @@ where
         .with_writer(writer)
         .with_target(false)
         .with_level(false);
-    tracing_subscriber::registry().with(lines.with_filter(told))
+    let events = filter_fn(|metadata| metadata.is_event());
+    tracing_subscriber::registry().with(lines.with_filter(told.and(events)))
 }

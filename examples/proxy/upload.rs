@@ -13,6 +13,8 @@ pub(super) struct Upload<B> {
     /// Read as well, because it came after the data.
     last: Option<Frame<Bytes>>,
     rest: Option<B>,
+    /// Whether trailers may come after the rest.
+    expects_trailers: bool,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
@@ -22,6 +24,7 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             read: Bytes::new(),
             last: None,
             rest: Some(body),
+            expects_trailers: false,
         }
     }
 
@@ -46,7 +49,22 @@ impl<B: Body<Data = Bytes> + Unpin> Upload<B> {
             }
         };
         let read = read.freeze();
-        Ok(Self { read, last, rest })
+        Ok(Self {
+            read,
+            last,
+            rest,
+            expects_trailers: false,
+        })
+    }
+
+    /// The head of the request announces trailers.
+    pub(super) fn expect_trailers(&mut self) {
+        self.expects_trailers = self.rest.is_some();
+    }
+
+    /// Whether trailers follow the data, or may.
+    pub(super) fn has_trailers(&self) -> bool {
+        self.last.is_some() || self.expects_trailers
     }
 }
 
@@ -76,7 +94,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Upload<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.last.is_some() {
+        if self.has_trailers() {
             // An exact size would have HTTP/1.1 send no trailers.
             return SizeHint::new();
         }
