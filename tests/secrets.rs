@@ -20,7 +20,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_rate_limit_retry::{
     Attempt, GaveUp, LimitChanged, MetricsObserver, Observer, Paused, Quota, RateLimitRetry,
     RateLimitRetryLayer, ReplayBody, RequestOptions, Resumed, RetryReport, RetryScheduled,
-    UsageHigh, WaitEnded, partition, signal,
+    TowerMiddleware, UsageHigh, WaitEnded, partition, signal,
 };
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
@@ -66,6 +66,11 @@ fn no_secret_is_in_anything_that_gets_out() {
         "metrics: ",
         "local answer: ",
         "snapshot: ",
+        "partition of: ",
+        "signal of a body: ",
+        "metrics observer: ",
+        "reqwest future: ",
+        "middleware: ",
         "RetryScheduled {",
         "UsageHigh {",
         "max-waiting",
@@ -93,8 +98,12 @@ fn a_secret_would_be_found() {
 async fn drive_all(output: &Output) {
     for by in [partition::by_credential, partition::by_model] {
         let metrics = MetricsObserver::new();
+        let noted = output.clone();
         let layer = RateLimitRetryLayer::new()
-            .partition_by(by)
+            .partition_by(move |request| {
+                noted.note("partition of", request);
+                by(request)
+            })
             .retry_if(|head| head.status == 502)
             .max_waiting(3)
             .max_retries(3)
@@ -108,7 +117,7 @@ async fn drive_all(output: &Output) {
                 (1, _) => status(429).header("x-should-retry", "false"),
                 (2, _) => refuse("400"),
                 (3, _) => status(502),
-                (_, index) if index % 6 == 1 => refuse("1").slow(ms(20), "slow down"),
+                (_, index) if index % 6 == 1 => refuse("1").slow(ms(20), SECRET),
                 _ => ok()
                     .header(
                         "ratelimit-limit",
@@ -117,7 +126,7 @@ async fn drive_all(output: &Output) {
                     .header("ratelimit-remaining", "9")
                     .header("ratelimit-reset", "60"),
             };
-            reply.after(ms(30))
+            reply.header("set-cookie", SECRET).after(ms(30))
         });
         let service = layer.layer(server);
         output.note("layer", &layer);
@@ -148,8 +157,41 @@ async fn drive_all(output: &Output) {
             output.note("partition", partition.partition());
             limits.forget(partition.partition());
         }
+        output.note("metrics observer", &metrics);
         errors(output).await;
     }
+    configuration(output);
+    adapters(output);
+}
+
+/// What a program sets, and what it cannot.
+fn configuration(output: &Output) {
+    let layer = RateLimitRetryLayer::new()
+        .map_body(|body: ReplayBody<Full<Bytes>>| body)
+        .retry_error(|_: &Failed| true);
+    output.note("layer", &layer);
+    let wrong = RateLimitRetryLayer::new().usage_threshold_ratio(2.0);
+    let error = wrong.unwrap_err();
+    output.note("error", &(error.kind(), error.to_string(), error));
+    output.note("options", &request(0).extensions().get::<RequestOptions>());
+}
+
+/// The layer over clients of other crates. What they show themselves is theirs.
+fn adapters(output: &Output) {
+    let headers = request(0).headers().clone();
+    let client = reqwest::Client::builder().default_headers(headers);
+    let client = client.build().unwrap();
+    let mut limited = RateLimitRetryLayer::new().reqwest(client.clone());
+    output.note("reqwest client", &limited);
+    output.note("reqwest service", limited.get_ref());
+    let request = client
+        .post(format!("http://127.0.0.1:1/{SECRET}?key={SECRET}"))
+        .bearer_auth(SECRET)
+        .body(SECRET);
+    let future = limited.call(request.build().unwrap());
+    output.note("reqwest future", &future);
+    let middleware = TowerMiddleware::new(RateLimitRetryLayer::new());
+    output.note("middleware", &middleware);
 }
 
 /// The inner service fails, and says itself what it was given; the layer does not say it.
@@ -187,6 +229,16 @@ async fn look(output: &Output, answer: Answer) {
     );
     output.note("signal", &parsed);
     let bytes = body.collect().await.unwrap().to_bytes();
+    let error = format!(r#"{{"error": {{"message": "{SECRET}", "code": "{SECRET}"}}}}"#);
+    for body in [&bytes[..], error.as_bytes()] {
+        let parsed = signal::read(
+            head.status,
+            &head.headers,
+            Some(body),
+            std::time::SystemTime::UNIX_EPOCH,
+        );
+        output.note("signal of a body", &parsed);
+    }
     if report.is_some_and(RetryReport::answered_locally) {
         output.note("local answer", &(head.headers, bytes));
     }

@@ -8,7 +8,8 @@ use reqwest::{ResponseBuilderExt, Url};
 use std::{mem, pin::Pin};
 
 /// What a request of `reqwest` has and one of `http` has not. It travels in the extensions.
-#[derive(Clone, Debug)]
+// No `Debug`: the query may hold a credential.
+#[derive(Clone)]
 struct Origin {
     /// With its fragment.
     url: Url,
