@@ -280,9 +280,10 @@ async fn an_outage_is_not_learned_as_a_rate() {
         let server = Server::new(outage, SECONDS);
         let took = race(&server, 800).await;
         // 220 are served before it. The last wait that the server names may end five seconds after
-        // it; the bucket is full then.
-        let ideal = 55 * SECOND + bucket_ideal(800 - 220, 20, 600);
-        assert_near(took, ideal, server.counts(), (1.01, 1.04));
+        // it; the bucket is full then. So this is the slowest that its hints allow, and nothing is lost
+        // beside that but some round trips.
+        let slowest = 55 * SECOND + bucket_ideal(800 - 220, 20, 600);
+        assert_near(took, slowest, server.counts(), (1.005, 1.035));
     }
 }
 
@@ -408,7 +409,8 @@ async fn where_there_is_no_limit_caution_costs_nothing() {
 }
 
 /// It is refused eleven times, and each of its first tries stops everybody until the backoff is
-/// over: some five seconds.
+/// over: of thirty seconds some six, a fifth. What is under way then is refused as well: of 400 some
+/// sixty.
 #[tokio::test(start_paused = true)]
 async fn an_impossible_request_at_the_head_does_not_block_the_others() {
     for seed in SEEDS {
@@ -430,7 +432,7 @@ async fn an_impossible_request_at_the_head_does_not_block_the_others() {
         let took = race_through(client, vec![small; 400]).await;
         // A hundred at once, and ten a second.
         let ideal = bucket_ideal(400, 100, 600);
-        assert_near(took, ideal, server.counts(), (1.21, 1.18));
+        assert_near(took, ideal, server.counts(), (1.20, 1.16));
         let answer = timeout(600 * SECOND, impossible).await.unwrap();
         assert_eq!(answer.unwrap().unwrap().status(), 429);
     }

@@ -5,6 +5,7 @@ mod support;
 use http::Request;
 use std::{num::NonZero, time::Duration};
 use support::{Body, Server, call, ms, ok, poll_once, request, status};
+use tokio::time::Instant;
 use tower::Layer;
 use tower_rate_limit_retry::{
     Hold, Limits, Partition, PartitionSnapshot, Quota, RateLimitRetryLayer, RequestOptions,
@@ -62,8 +63,16 @@ async fn a_large_request_at_the_front_holds_back_small_ones_but_those_with_a_hea
     assert_eq!(partition.waiting(), 2);
     assert_eq!(partition.held_by(), Some(&Hold::Declared("tokens")));
     let head_start = cost(1).head_start(ms(10_000));
-    let urgent = call(&mut service, with(3, head_start)).await;
+    let (urgent, began) = (
+        call(&mut service, with(3, head_start)).await,
+        Instant::now(),
+    );
     assert!(urgent.await.is_ok());
+    assert_eq!(
+        began.elapsed(),
+        ms(0),
+        "and not when those before it have let their turn pass"
+    );
     assert_eq!(server.ids(), [0, 3]);
 }
 

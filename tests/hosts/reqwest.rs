@@ -204,6 +204,15 @@ async fn each_attempt_has_the_time_that_the_request_asks_for() {
     assert!(began.elapsed() > Duration::from_secs(1));
 }
 
+/// The answer through the layer, where each attempt has 200 ms.
+async fn impatient(server: &Server) -> reqwest::Result<Response> {
+    let client = Client::new();
+    let request = client
+        .get(server.url("/"))
+        .timeout(Duration::from_millis(200));
+    within_a_minute(layer().reqwest(client).send(request)).await
+}
+
 #[tokio::test]
 async fn the_timeout_of_the_last_attempt_comes_out_as_reqwest_has_it() {
     let server = Server::start(|sent| match sent.index {
@@ -211,12 +220,7 @@ async fn the_timeout_of_the_last_attempt_comes_out_as_reqwest_has_it() {
         _ => Reply::ok().late(Duration::from_secs(50)),
     })
     .await;
-    let client = Client::new();
-    let request = client
-        .get(server.url("/"))
-        .timeout(Duration::from_millis(200));
-    let response = layer().reqwest(client.clone()).send(request);
-    let error = within_a_minute(response).await.unwrap_err();
+    let error = impatient(&server).await.unwrap_err();
     assert!(error.is_timeout());
     assert_eq!(error.url().unwrap().as_str(), server.url("/"));
     assert_eq!(server.log().len(), 2);
@@ -229,12 +233,7 @@ async fn a_body_that_stalls_times_out_as_without_the_layer() {
         _ => Reply::ok().late_body(Duration::from_secs(50)),
     })
     .await;
-    let client = Client::new();
-    let request = client
-        .get(server.url("/"))
-        .timeout(Duration::from_millis(200));
-    let response = layer().reqwest(client.clone()).send(request);
-    let response = within_a_minute(response).await.unwrap();
+    let response = impatient(&server).await.unwrap();
     assert_eq!(response.status(), 200);
     let error = within_a_minute(response.bytes()).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
