@@ -27,6 +27,6 @@ where
         .with_writer(writer)
         .with_target(false)
         .with_level(false);
-    let events = filter_fn(|metadata| metadata.is_event());
+    let events = filter_fn(|metadata| !metadata.is_span());
     tracing_subscriber::registry().with(lines.with_filter(told.and(events)))
 }
