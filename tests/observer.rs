@@ -99,7 +99,7 @@ async fn what_is_forgotten_is_no_pause_any_more() {
         log.take(),
         [
             "paused api.example.com 10s rate 1",
-            "gave up api.example.com max-retries 1 0ns 429 false",
+            "gave up api.example.com max-retries 1 0ns 429 false, put down to rate",
             "resumed api.example.com 2s 1",
         ]
     );
