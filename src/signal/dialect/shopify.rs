@@ -35,6 +35,23 @@ fn used_and_limit(text: &[u8]) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signal;
+    use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+    use std::time::SystemTime;
+
+    #[test]
+    fn a_call_limit_is_a_limit_and_what_remains_of_it() {
+        let field = (
+            HeaderName::from_static("x-shopify-shop-api-call-limit"),
+            HeaderValue::from_static("32/40"),
+        );
+        let headers = HeaderMap::from_iter([field]);
+        let heard = signal::read(StatusCode::OK, &headers, None, SystemTime::now());
+        let [calls] = heard.limits() else {
+            panic!("one dimension: {heard:?}");
+        };
+        assert_eq!((calls.limit(), calls.remaining()), (Some(40), Some(8)));
+    }
 
     #[test]
     fn a_call_limit_is_two_counts() {
