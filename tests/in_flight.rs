@@ -117,11 +117,60 @@ async fn short_answers_may_be_kept_and_read_later() {
     assert!(began.elapsed() < LEAST, "{:?}", began.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_that_nobody_polls_hold_nobody_back_for_ever() {
+    let server = Server::default();
+    fastrand::seed(1);
+    let layer = RateLimitRetryLayer::new();
+    read_all(&layer, &server, 100).await;
+    let held: Vec<_> = (0..PLACES)
+        .map(|id| {
+            let mut held =
+                tokio_test::task::spawn(layer.layer(server.service()).oneshot(request(id)));
+            assert!(held.poll().is_pending());
+            held
+        })
+        .collect();
+    let sent = server.sent();
+    let _answers = send(&layer, &server, 1);
+    sleep(LEAST * 9 / 10).await;
+    assert_eq!(server.sent(), sent, "all places are taken");
+    sleep(LEAST / 5).await;
+    assert!(server.sent() > sent, "they count no longer");
+    drop(held);
+    assert_eq!(in_flight(&layer), 0, "each is off the count once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_answered_very_late_counts_for_longer_the_next_time() {
+    let (server, layer) = (Server::default(), RateLimitRetryLayer::new());
+    let second = Duration::from_secs(1);
+    // A minute as long as nothing was answered; then four times as long as what has come late, of which
+    // twice as much as before is believed, and twenty seconds at first.
+    for counts_for in [60, 80, 160] {
+        let mut held = tokio_test::task::spawn(layer.layer(server.service()).oneshot(request(0)));
+        assert!(held.poll().is_pending());
+        sleep(counts_for * second - ms(1)).await;
+        assert_eq!(in_flight(&layer), 1);
+        sleep(ms(2)).await;
+        assert_eq!(in_flight(&layer), 0);
+        let answer = held.poll();
+        assert!(answer.is_ready());
+        assert_eq!(in_flight(&layer), 1, "the server works on its body");
+        drop((answer, held));
+        assert_eq!(in_flight(&layer), 0);
+    }
+}
+
 /// Four hundred at once; how many are refused, and how long it takes.
 async fn race(server: &Server) -> (usize, Duration) {
     fastrand::seed(1);
     let took = read_all(&RateLimitRetryLayer::new(), server, 400).await;
     (server.refused(), took)
+}
+
+fn in_flight(layer: &RateLimitRetryLayer) -> usize {
+    layer.limits().snapshot().partitions()[0].in_flight()
 }
 
 /// Lets all tasks go that can, without time passing.

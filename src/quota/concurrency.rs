@@ -8,7 +8,8 @@
 //! when something else was to blame, one more is tried: as long as these are admitted the cap
 //! grows, by a quarter each time that what is beyond it has not been refused.
 //!
-//! A request is in flight until its answer's body has ended ([`Streams`]).
+//! A request is in flight until its answer's body has ended ([`Streams`]), or until nothing has been
+//! heard of it for far too long ([`Heads`](super::heads::Heads)).
 
 use super::{Hold, after, streams::Streams, tempo::Tempo};
 use crate::snapshot::{DimensionSnapshot, Source};
@@ -119,7 +120,7 @@ impl Concurrency {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         let overdue = self.streams.pass(now);
-        self.in_flight = self.in_flight.saturating_sub(overdue);
+        self.lost(overdue);
         if self.cap.is_none() {
             return;
         }
@@ -152,6 +153,16 @@ impl Concurrency {
     /// The server is done with a request.
     pub(super) fn done(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// So many that are in flight no longer count: nothing has been heard of them for too long.
+    pub(super) fn lost(&mut self, overdue: u32) {
+        self.in_flight = self.in_flight.saturating_sub(overdue);
+    }
+
+    /// The answer to one that no longer counted begins after all.
+    pub(super) fn found(&mut self) {
+        self.in_flight += 1;
     }
 
     /// A request was served.

@@ -25,9 +25,11 @@ mod cost;
 mod declared;
 mod dimension;
 mod end;
+mod heads;
 mod hold;
 mod ledger;
 mod level;
+mod longest;
 mod opening;
 mod pause;
 mod present;
@@ -43,6 +45,7 @@ use crate::signal::RateLimit;
 use concurrency::{Concurrency, Suspicion};
 use declared::Declared;
 use dimension::{Answer, Dimension};
+use heads::Heads;
 use ledger::{Ledger, Span};
 use opening::{Opening, Step};
 use pause::{Pause, Release};
@@ -119,6 +122,7 @@ pub(crate) struct Model {
     pause: Pause,
     opening: Opening,
     rate: Rate,
+    heads: Heads,
     concurrency: Concurrency,
     dimensions: Vec<Dimension>,
     declared: Declared,
@@ -182,6 +186,7 @@ impl Model {
         }
         self.opening
             .expect(waiting, self.rate.flow(refusal_time.saturating_mul(2)));
+        self.concurrency.lost(self.heads.pass(now));
         self.concurrency.pass(now, &self.tempo);
     }
 
@@ -274,6 +279,7 @@ impl Model {
         dimensions.for_each(|d| d.reserve(now, cost));
         let waited = waited && !self.concurrency.is_full();
         self.declared.reserve(now, cost);
+        self.heads.begin(now, span);
         Reserved {
             at: now,
             cost,
@@ -315,7 +321,9 @@ impl Model {
         }
         self.opening.failed(reserved.step);
         self.rate.give_back(reserved.turn);
-        self.concurrency.give_back();
+        if self.heads.end(reserved.span) {
+            self.concurrency.give_back();
+        }
         self.declared.give_back(reserved.at, reserved.cost);
     }
 
@@ -324,6 +332,9 @@ impl Model {
         self.ledger
             .abandoned(sent.reserved.span, sent.reserved.cost);
         self.opening.failed(sent.reserved.step);
+        if !self.heads.end(sent.reserved.span) {
+            return;
+        }
         match self.concurrency.usual_work(&self.tempo) {
             Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
             None => self.concurrency.done(),
@@ -333,7 +344,7 @@ impl Model {
     /// An answer of which it is not known whether it was served.
     pub(crate) fn unexplained(&mut self, sent: Sent) {
         self.opening.failed(sent.reserved.step);
-        self.concurrency.done();
+        self.done(sent);
     }
 
     /// An answer, by which the request was refused or not, announced what is left.
@@ -385,13 +396,16 @@ impl Model {
     /// A request was not refused, and the server is done with it.
     pub(crate) fn served(&mut self, now: Instant, sent: Sent) {
         self.proved(now, sent);
-        self.concurrency.done();
+        self.done(sent);
     }
 
     /// A request was not refused, and the server works on it until the body of its answer has
     /// [ended](Model::ended); the number of that body.
     pub(crate) fn streams(&mut self, now: Instant, sent: Sent) -> u64 {
         self.proved(now, sent);
+        if !self.heads.end(sent.reserved.span) {
+            self.concurrency.found();
+        }
         self.concurrency.streams(now)
     }
 
@@ -401,9 +415,18 @@ impl Model {
         self.concurrency.ended(number, took);
     }
 
+    /// The server is done with a request, which may not have counted any longer.
+    fn done(&mut self, sent: Sent) {
+        if self.heads.end(sent.reserved.span) {
+            self.concurrency.done();
+        }
+    }
+
     /// The server has admitted a request.
     fn proved(&mut self, now: Instant, sent: Sent) {
-        self.tempo.served(now.saturating_duration_since(sent.at));
+        let took = now.saturating_duration_since(sent.at);
+        self.tempo.served(took);
+        self.heads.took(took);
         self.served_at = self.served_at.max(Some(sent.at));
         self.pause.served(sent.at);
         self.opening.served(sent.reserved.step);
@@ -415,7 +438,7 @@ impl Model {
     pub(crate) fn reading(&mut self, now: Instant, sent: Sent, until: Instant) {
         self.tempo.refused(now.saturating_duration_since(sent.at));
         self.opening.failed(sent.reserved.step);
-        self.concurrency.done();
+        self.done(sent);
         self.declared.unused(sent.at, sent.reserved.cost);
         self.pause.reading(until);
     }
@@ -568,8 +591,10 @@ impl Model {
         }
         if !self.concurrency.is_open() && !self.opening.is_at_pause() {
             let usual = self.concurrency.usual_work(&self.tempo);
-            let usual = usual.unwrap_or(self.tempo.refusal_time());
-            admit.at_least(now, after(now, usual), || Hold::Concurrency);
+            let usual = after(now, usual.unwrap_or(self.tempo.refusal_time()));
+            let overdue = self.heads.overdue_at().filter(|&at| at > now);
+            let at = overdue.map_or(usual, |overdue| overdue.min(usual));
+            admit.at_least(now, at, || Hold::Concurrency);
         }
     }
 }

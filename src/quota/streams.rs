@@ -6,19 +6,12 @@
 //! long ones take no longer counts; until one has ended, and for short ones, after ten seconds. If
 //! it ends later, that was too short, and the next ones count for longer.
 
-use super::after;
+use super::{
+    after,
+    longest::{LEAST, Longest},
+};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
-
-/// What has been out so many times as long as the long ones take is not going to end.
-const FAR: u32 = 4;
-
-/// Bodies count for this long in any case. A model writes for longer, but where programs keep what
-/// they do not read, it is also how long each of them may hold back the next.
-const LEAST: Duration = Duration::from_secs(10);
-
-/// The older a long one, the less it tells: by this share with each that is shorter.
-const DECAY: u32 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Streams {
@@ -26,8 +19,8 @@ pub(super) struct Streams {
     open: BTreeMap<u64, Instant>,
     /// How many there were.
     last: u64,
-    /// About how long those take that take long, from the sending to the end.
-    longest: Option<Duration>,
+    /// From the sending to the end.
+    longest: Longest,
 }
 
 impl Streams {
@@ -45,18 +38,14 @@ impl Streams {
 
     /// The server has ended one, so long after it was sent.
     pub(super) fn took(&mut self, took: Duration) {
-        let longest = self.longest.unwrap_or_default();
-        // One that was kept in a drawer for hours does not tell how long all take.
-        let took = took.min(longest.max(LEAST).saturating_mul(2));
-        self.longest = Some(took.max(longest.saturating_sub(longest.saturating_sub(took) / DECAY)));
+        self.longest.took(took);
     }
 
     /// No longer counts what has been out for far too long; how many these are.
     pub(super) fn pass(&mut self, now: Instant) -> u32 {
         let mut overdue = 0;
         while let Some(oldest) = self.open.first_entry() {
-            let longest = self.longest.unwrap_or_default();
-            if after(*oldest.get(), longest.saturating_mul(FAR).max(LEAST)) > now {
+            if after(*oldest.get(), self.longest.far().unwrap_or(LEAST)) > now {
                 break;
             }
             oldest.remove();
@@ -67,7 +56,7 @@ impl Streams {
 
     /// About how long those take that take long, if one has ended.
     pub(super) fn longest(&self) -> Option<Duration> {
-        self.longest
+        self.longest.known()
     }
 }
 

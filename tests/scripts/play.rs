@@ -27,9 +27,6 @@ const LONGEST: Duration = Duration::from_secs(2 * 3_600);
 /// After this long nothing counts any longer that was given up.
 const SETTLED: Duration = Duration::from_secs(3_600);
 
-/// How long a future is kept that is not polled any more.
-const KEPT: Duration = Duration::from_secs(60);
-
 /// Beyond this many there is always room.
 const ROOM: usize = 1_000;
 
@@ -106,22 +103,30 @@ async fn run(
     let room = GlobalConcurrencyLimitLayer::new(script.room.unwrap_or(ROOM));
     let service = layer.layer(room.layer(server));
     let mut tasks = Vec::new();
+    let mut clock = Vec::new();
     for (id, call) in script.calls.iter().cloned().enumerate() {
         let (service, log) = (service.clone(), log.clone());
         tasks.push(tokio::spawn(async move {
             sleep_until(began + Duration::from(call.at)).await;
-            perform(id, call, service, log).await;
+            perform(id, call, service, log).await
         }));
     }
     for (at, by) in script.steps.clone() {
-        tasks.push(tokio::spawn(async move {
+        clock.push(tokio::spawn(async move {
             sleep(at.into()).await;
             advance(by.into()).await;
         }));
     }
-    for ended in join_all(tasks).await {
-        ended.expect("no call panics");
+    let forgotten: Vec<_> = join_all(tasks).await;
+    let forgotten = forgotten
+        .into_iter()
+        .map(|ended| ended.expect("no call panics"));
+    for (id, calling) in forgotten.enumerate() {
+        if calling.is_some() {
+            log.add(id, Event::Dropped);
+        }
     }
+    join_all(clock).await;
     sleep(SETTLED).await;
     let snapshot = layer.limits().snapshot();
     Outcome {
@@ -131,7 +136,8 @@ async fn run(
     }
 }
 
-async fn perform<S>(id: usize, call: Call, mut service: S, log: Log)
+/// Gives the future of a call that is not polled any more.
+async fn perform<S>(id: usize, call: Call, mut service: S, log: Log) -> Option<Calling>
 where
     S: Service<Request<Body>, Response = Response<ResponseBody<Body>>, Error = Broken>,
     S::Future: Send + 'static,
@@ -159,14 +165,14 @@ where
         Fate::Forgotten { polls } => {
             let answer = some_polls(&mut calling, polls).await;
             if answer.is_none() {
-                sleep(KEPT).await;
+                return Some(calling);
             }
             answer
         }
     };
     let Some(answer) = answer else {
         log.add(id, Event::Dropped);
-        return;
+        return None;
     };
     let told = answer.as_ref().ok().map(|answer| {
         let report = answer.extensions().get::<RetryReport>();
@@ -176,6 +182,7 @@ where
     if let (Ok(answer), true) = (answer, fate != Fate::Unread) {
         answer.into_body().collect().await.unwrap();
     }
+    None
 }
 
 /// The answer, if so many polls bring it.

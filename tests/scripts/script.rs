@@ -60,7 +60,7 @@ pub(crate) enum Fate {
     Cancelled { at: Ms },
     /// After so many polls it is not polled for so long.
     Held { polls: u32, time: Ms },
-    /// After so many polls it is not polled any more, and kept for a minute.
+    /// After so many polls it is not polled any more, and kept until all others have ended.
     Forgotten { polls: u32 },
     /// The answer is dropped with its body unread.
     Unread,
