@@ -144,13 +144,12 @@ async fn calls_that_nobody_polls_hold_nobody_back_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn who_is_answered_very_late_counts_for_longer_the_next_time() {
     let (server, layer) = (Server::default(), RateLimitRetryLayer::new());
-    let second = Duration::from_secs(1);
     // A minute as long as nothing was answered; then four times as long as what has come late, of which
     // twice as much as before is believed, and twenty seconds at first.
     for counts_for in [60, 80, 160] {
         let mut held = tokio_test::task::spawn(layer.layer(server.service()).oneshot(request(0)));
         assert!(held.poll().is_pending());
-        sleep(counts_for * second - ms(1)).await;
+        sleep(ms(1_000 * counts_for - 1)).await;
         assert_eq!(in_flight(&layer), 1);
         sleep(ms(2)).await;
         assert_eq!(in_flight(&layer), 0);
