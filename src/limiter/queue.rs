@@ -4,8 +4,8 @@
 //! the quota allows at that instant, and wakes them and the new front. What keeps this alive when
 //! callers are held and not polled:
 //!
-//! - each waiter owns a timer: the front's is exact, every other one's is set behind the time at
-//!   which its turn is expected, and so goes off only if something ahead of it failed;
+//! - each waiter owns a timer: the front's is exact, and of the others a few are set behind each
+//!   opening, so that they see if something ahead of them failed, be it many in a row;
 //! - an admission that is not used within [`GRACE`] lapses: its cost goes back to the quota;
 //! - so does the turn of a front that let [`GRACE`] pass since the quota opened.
 //!
@@ -27,6 +27,9 @@ use tokio::time::Instant;
 /// How long a turn may stay unused: far longer than a task takes to be polled, far shorter than a
 /// wait.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
+
+/// Of so many in front the places are known exactly.
+const FEW: usize = 4;
 
 /// The order of arrival: when the call came (less its head start), in nanoseconds since the
 /// partition was first seen, and its number.
@@ -92,6 +95,8 @@ pub(super) struct Queue {
     max_delays: BTreeSet<Duration>,
     pub(super) admissions: Admissions,
     front: Option<Front>,
+    /// Who looks in place of the front.
+    stand_in: Option<Ticket>,
 }
 
 impl Queue {
@@ -126,16 +131,30 @@ impl Queue {
     /// Whether nobody younger waits.
     pub(super) fn is_last(&self, ticket: Ticket) -> bool {
         let last = self.waiting.last_key_value();
-        last.is_none_or(|(&last, _)| last < ticket)
+        last.is_none_or(|(&last, _)| last <= ticket)
     }
 
-    /// About what those will cost who are ahead of this one: no rank is kept, but numbers are given
-    /// in order, but for head starts.
+    /// About what those will cost who are ahead of this one.
     pub(super) fn ahead_of(&self, ticket: Ticket) -> Cost {
+        self.cost_of(self.place_of(ticket))
+    }
+
+    /// About how many are ahead of this one: beyond the first few no rank is kept, but numbers are
+    /// given in order, but for head starts.
+    pub(super) fn place_of(&self, ticket: Ticket) -> u64 {
+        let mut first_few = self.waiting.keys().take(FEW);
+        if let Some(place) = first_few.position(|&other| other == ticket) {
+            return place as u64;
+        }
         let waiting = self.waiting.len() as u64;
         let first = self.waiting.keys().next().map_or(ticket.1, |first| first.1);
         let between = ticket.1.checked_sub(first);
-        let requests = between.map_or(waiting, |between| between.min(waiting));
+        between.map_or(waiting, |between| between.min(waiting))
+    }
+
+    /// About what so many of those who wait will cost.
+    pub(super) fn cost_of(&self, requests: u64) -> Cost {
+        let waiting = self.waiting.len() as u64;
         let tokens = u128::from(self.waiting_cost.tokens) * u128::from(requests);
         let tokens = tokens / u128::from(waiting.max(1));
         let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
@@ -258,14 +277,19 @@ impl Queue {
         lapses.into_iter().chain(rises).chain(self.opens_at()).min()
     }
 
-    /// The front's timer has been set to [`Queue::next_turn`]; `false` if this is not the front.
-    pub(super) fn set_timer(&mut self, ticket: Ticket) -> bool {
+    /// Whether this call is to look at [`Queue::next_turn`]: it is the front, whose timer is now set to
+    /// that; or stands in for one that is not being polled, as it does until a front is.
+    pub(super) fn is_on_watch(&mut self, ticket: Ticket, stands_in: bool) -> bool {
         let next = self.next_turn();
-        let front = self.front.as_mut().filter(|front| front.ticket == ticket);
-        front.is_some_and(|front| {
+        if let Some(front) = self.front.as_mut().filter(|front| front.ticket == ticket) {
             front.timer = next;
-            true
-        })
+            self.stand_in = None;
+            return true;
+        }
+        if stands_in {
+            self.stand_in = Some(ticket);
+        }
+        self.stand_in == Some(ticket)
     }
 
     /// Wakes those in line for whom `opens_at` is too late. Each is told once, until it is polled.

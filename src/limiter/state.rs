@@ -308,26 +308,53 @@ impl State {
     }
 
     /// When a call in line looks again: exactly at its turn if it is the front, or stands in for
-    /// one that is not being polled; else behind the time at which its turn is expected.
+    /// one that is not being polled; else behind an opening, to see whether those ahead have failed.
     fn look_again(&mut self, claim: &Claim, now: Instant, stands_in: bool) -> Instant {
-        let is_front = self.queue.set_timer(claim.ticket);
-        let turn = self.queue.next_turn().filter(|_| is_front || stands_in);
+        let is_on_watch = self.queue.is_on_watch(claim.ticket, stands_in);
+        let turn = self.queue.next_turn().filter(|_| is_on_watch);
         turn.unwrap_or_else(|| {
-            let ahead = self.queue.ahead_of(claim.ticket);
-            let expected = self.quota.estimated(now, ahead, claim.cost).opens_at(now);
-            // What holds back the front alone holds back those behind it; but it may let go at any
-            // time, as a refusal does that is being read.
-            let front = self
-                .queue
-                .opens_at()
-                .unwrap_or(now)
-                .min(after(now, UNCERTAIN));
+            let place = self.queue.place_of(claim.ticket);
             // Those far behind are needed only if all those ahead have failed.
-            let place = u32::try_from(ahead.requests).unwrap_or(u32::MAX);
-            after(
-                expected.max(front),
-                GRACE * (1 + place / PLACES).min(MAX_WAIT),
-            )
+            let places = u32::try_from(place).unwrap_or(u32::MAX);
+            let late = GRACE * (1 + places / PLACES).min(MAX_WAIT);
+            after(self.watched_opening(claim, now, place), late)
         })
+    }
+
+    /// The opening behind which a call looks that is so far from the front.
+    ///
+    /// Where the pace is slow, far more than a place's [`GRACE`] would be lost if each looked only
+    /// behind its own opening. So behind each opening those look whose places are powers of two, and
+    /// the last: each looks a few times while it waits, and however many of the first have failed,
+    /// somebody is soon there who is behind them.
+    fn watched_opening(&self, claim: &Claim, now: Instant, place: u64) -> Instant {
+        // What holds back the front alone holds back those behind it; but it may let go at any
+        // time, as a refusal does that is being read.
+        let front = self.queue.opens_at().unwrap_or(now);
+        let front = front.min(after(now, UNCERTAIN));
+        let opens_at = |ahead| {
+            let ahead = self.queue.cost_of(ahead);
+            let estimated = self.quota.estimated(now, ahead, claim.cost);
+            estimated.opens_at(now).max(front)
+        };
+        let own = opens_at(place);
+        let passed = if self.queue.is_last(claim.ticket) {
+            place
+        } else {
+            place.checked_ilog2().map_or(0, |power| 1 << power)
+        };
+        let fast = GRACE.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
+        if own <= after(now, fast) {
+            return own;
+        }
+        let watched = opens_at(place - passed);
+        if own <= after(watched, fast) {
+            own
+        } else if place == passed {
+            let lapses_at = self.queue.admissions.next_lapse();
+            lapses_at.map_or(watched, |at| at.min(watched))
+        } else {
+            watched
+        }
     }
 }
