@@ -63,6 +63,31 @@ fn an_answer_that_explains_nothing_settles_nobody_elses_request() {
     assert_eq!(full_in(3), full_in(0) + 3);
 }
 
+#[test]
+fn what_is_sent_later_than_it_was_admitted_is_missing_from_then_on() {
+    let mut model = Model::default();
+    let began = Instant::now();
+    let sent = send(&mut model, began);
+    model.announced(began, sent, false, &announcement("60", "59", "1s"));
+    // All is there, so that nothing flows in until one is sent; the server sees it only then.
+    let admitted_at = began + 10 * SECOND;
+    let reserved = model.reserve(admitted_at, REQUEST, true);
+    let sent_at = admitted_at + SECOND;
+    assert!(is_full(&model, sent_at), "as if it had been sent at once");
+    model.sent(reserved, sent_at);
+    assert!(!is_full(&model, sent_at + SECOND - NANOSECOND));
+    assert!(is_full(&model, sent_at + SECOND));
+}
+
+/// Whether nothing is missing of the sixty.
+fn is_full(model: &Model, now: Instant) -> bool {
+    let all = Cost {
+        requests: 60,
+        tokens: 0,
+    };
+    model.expected(now, Cost::NONE, all) == Admit::Now
+}
+
 /// In how many whole seconds nothing more is missing, as far as is known.
 fn full_in_seconds(model: &Model, now: Instant) -> u64 {
     let all_others = Cost {
