@@ -194,6 +194,10 @@ impl Present {
     }
 
     pub(super) fn reserve(&mut self, now: Instant, requests: u64, cost: u64) {
+        if self.end.is_none() && self.released == 0 {
+            // However long ago the clock has opened it: nobody could answer before.
+            self.asks(now);
+        }
         let arrives_at = after(now, self.on_the_way);
         if self.end.is_none_or(|end| arrives_at > end.earliest) {
             self.carried = self.carried.saturating_add(cost);

@@ -11,7 +11,7 @@ mod server;
 use play::play;
 use proptest::prelude::*;
 use script::{
-    Call, Fate, Ms, Reply, Says, Script, call_at, lively_scripts, reply, scripts, willing_scripts,
+    Call, Fate, Ms, Reply, Says, Script, call_at, idle_scripts, reply, scripts, willing_scripts,
 };
 use server::Limited;
 use simulation::limit::{FixedWindow, TokenBucket, Unit};
@@ -95,7 +95,7 @@ proptest! {
 
     #[test]
     fn an_announced_window_is_never_overdrawn(
-        script in lively_scripts(),
+        script in idle_scripts(),
         limit in 1..6_u32,
         seconds in 1..10_u64,
     ) {

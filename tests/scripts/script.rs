@@ -121,14 +121,13 @@ pub(crate) fn willing_scripts() -> impl Strategy<Value = Script> {
     })
 }
 
-/// Those of them in which whoever waits is polled.
-pub(crate) fn lively_scripts() -> impl Strategy<Value = Script> {
-    willing_scripts().prop_map(|mut script| {
-        script.steps.clear();
-        for call in &mut script.calls {
-            if matches!(call.fate, Fate::Held { .. } | Fate::Forgotten { .. }) {
-                call.fate = Fate::Polled;
-            }
+/// Those of them in which some call a minute later.
+pub(crate) fn idle_scripts() -> impl Strategy<Value = Script> {
+    let idle = vec(any::<bool>(), 12);
+    (willing_scripts(), idle).prop_map(|(mut script, idle)| {
+        let later = script.calls.iter_mut().skip(1).zip(idle);
+        for (call, _) in later.filter(|(_, is_idle)| *is_idle) {
+            call.at.0 += 60_000;
         }
         script
     })

@@ -287,6 +287,16 @@ fn an_absurd_announcement_is_corrected_by_the_next() {
 }
 
 #[test]
+fn however_long_ago_it_was_opened_by_the_clock_no_more_go_than_the_limit() {
+    for idle in [0, 29, 31, 3_599, 3_601, 86_400] {
+        let mut story = Story::alone();
+        let now = 10_400 + 1_000 * idle;
+        assert_eq!(story.send_all(now + 60_000), 100);
+        assert!(story.opens_at(now + 60_000, 0) > u128::from(now + 60_000));
+    }
+}
+
+#[test]
 fn without_an_answer_that_tells_the_end_one_asks_in_time() {
     let mut story = Story::alone();
     story.send_all(400);
