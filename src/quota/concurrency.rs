@@ -298,9 +298,10 @@ impl Cap {
         let blur = (self.size / GROWTH).max(1).min(self.size - 1);
         if depth <= self.size {
             let is_near = self.is_confirmed && depth > self.size - blur;
-            // As many were admitted before: a limit of the concurrency that has not changed would
-            // not have refused this one.
-            self.unexplained += u32::from(!again && (!is_near || filled > share(self.size)));
+            // Where so many others that filled it were admitted, a limit of the concurrency that
+            // has not changed would not have refused this one.
+            let was_filled = filled > self.size * 2;
+            self.unexplained += u32::from(!again && (!is_near || was_filled));
             if !is_near || self.unexplained > MAX_UNEXPLAINED {
                 return Suspicion::Refuted;
             }
