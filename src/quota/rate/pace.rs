@@ -6,10 +6,11 @@
 //! a far longer wait than one interval) and in small numbers, it is spread over its time instead.
 //!
 //! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
-//! does: so from time to time one request goes before it is due; if it is not refused another one,
-//! then two, then four, until the quota is used up and the rate is known anew. The patience between
-//! two such probes grows as long as they find the rate to be what it was. A server that names no
-//! time punishes a probe with a wait of unknown length: there the pace rises by small steps instead.
+//! does: so from time to time, right behind one that is due, one more goes before it is; if it is not
+//! refused another one, then two, then four, until the quota is used up and the rate is known anew.
+//! The patience between two such probes grows as long as they find the rate to be what it was. A
+//! server that names no time punishes a probe with a wait of unknown length: there the pace rises by
+//! small steps instead.
 
 use super::{
     contrary::{Contrary, Verdict},
@@ -143,7 +144,7 @@ impl Pace {
     pub(super) fn opens_at(&self, ahead: u64) -> Instant {
         let due = after(self.due, self.requests(ahead));
         match &self.probe {
-            Probe::Rise { .. } => due,
+            Probe::Rise { .. } | Probe::Early { extra: 0, .. } => due,
             Probe::Early { extra, .. } => {
                 let grown = before(due, self.requests(self.grown()));
                 before(due, self.requests(*extra)).min(grown.max(self.grows_at))
@@ -267,6 +268,7 @@ impl Pace {
         refusal_time: Duration,
     ) {
         let grown = self.grown();
+        let next_due = after(self.due, self.requests(1));
         match &mut self.probe {
             Probe::Rise { step, proved } => {
                 *proved = self.interval;
@@ -282,6 +284,15 @@ impl Pace {
                 let worth = nanoseconds(self.patience.min(patience) * self.interval);
                 self.grows_at = after(now, worth.max(self.block));
             }
+            // Right behind one that is due, so that it is early by a whole interval.
+            Probe::Early {
+                extra: extra @ 0, ..
+            } => {
+                if now < next_due {
+                    *extra = grown;
+                    self.grows_at = after(now, refusal_time);
+                }
+            }
             Probe::Early { extra, .. } if now < self.due => {
                 // What was sent before the last growth is admitted, and so much at the least flows
                 // in.
@@ -293,6 +304,7 @@ impl Pace {
                 *extra = grown;
                 self.grows_at = after(now, refusal_time);
             }
+            // Nobody was held back.
             Probe::Early { .. } => {}
         }
     }
