@@ -25,6 +25,10 @@ impl InFlight {
             *place = Some(sent);
             return Number(free);
         }
+        if self.places.is_empty() {
+            // Of many partitions the usual first room for four would be a good part of the memory.
+            self.places.reserve_exact(1);
+        }
         self.places.push(Some(sent));
         // More than memory has room for are never under way.
         Number((self.places.len() - 1) as u32)

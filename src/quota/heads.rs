@@ -8,7 +8,7 @@
 //! They are counted by the [`Span`] in which they were admitted and not one by one: it is only when all
 //! of a span are overdue that they no longer count, and that is a second later at most.
 
-use super::{after, ledger::Span, longest::Longest};
+use super::{after, ledger::Span, longest::Longest, push};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
@@ -41,11 +41,10 @@ impl Heads {
                 back.count += 1;
                 back.last = now;
             }
-            _ => self.entries.push_back(Entry {
-                span,
-                count: 1,
-                last: now,
-            }),
+            _ => {
+                let (count, last) = (1, now);
+                push(&mut self.entries, Entry { span, count, last });
+            }
         }
     }
 

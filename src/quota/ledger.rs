@@ -5,7 +5,7 @@
 //! about the same time or later, for requests overtake each other on their way. That somebody has
 //! given up waiting for one of them makes no difference to the server: it will count it as well.
 
-use super::Cost;
+use super::{Cost, push};
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
@@ -48,11 +48,14 @@ impl Ledger {
         let span = Span(elapsed.as_secs() / SCRAMBLE.as_secs()).max(last);
         match self.entries.back_mut() {
             Some(back) if back.span == span => back.outstanding = back.outstanding.plus(cost),
-            _ => self.entries.push_back(Entry {
-                span,
-                outstanding: cost,
-                abandoned: Cost::NONE,
-            }),
+            _ => push(
+                &mut self.entries,
+                Entry {
+                    span,
+                    outstanding: cost,
+                    abandoned: Cost::NONE,
+                },
+            ),
         }
         self.clear();
         span

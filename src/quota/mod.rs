@@ -50,7 +50,7 @@ use ledger::{Ledger, Span};
 use opening::{Opening, Step};
 use pause::{Pause, Release};
 use rate::{Rate, Turn};
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 use tempo::Tempo;
 use tokio::time::Instant;
 
@@ -597,6 +597,15 @@ impl Model {
             admit.at_least(now, at, || Hold::Concurrency);
         }
     }
+}
+
+/// Pushes onto a queue that mostly has one at a time. Of many partitions the usual first room for four
+/// would be a good part of the memory.
+fn push<T>(queue: &mut VecDeque<T>, entry: T) {
+    if queue.is_empty() {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(entry);
 }
 
 /// `at + span`, and at most [`CEILING`] ahead; `at` where a clock cannot tell that.

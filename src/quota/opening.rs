@@ -159,10 +159,8 @@ impl Opening {
         let step = Step {
             number: self.number + self.recent.len() as u64,
         };
-        self.recent.push_back(Recent {
-            at: now,
-            progress: Progress::Admitted,
-        });
+        let progress = Progress::Admitted;
+        super::push(&mut self.recent, Recent { at: now, progress });
         self.undecided += 1;
         self.admitted += 1;
         self.is_used |= 2 * self.undecided >= self.bound();

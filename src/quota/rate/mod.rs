@@ -7,8 +7,9 @@
 //! it tells of the rate a [`Sample`]; the [`Pace`] is what is made of that.
 //!
 //! A pause after which nothing is admitted tells nothing: the server was out of order, or the wait
-//! that it named too short. One that names too short a wait time and again names none. A cycle in which nobody waited tells the least that the rate can be, for
-//! it was the callers that set the pace.
+//! that it named too short. One that names too short a wait time and again names none. A cycle in
+//! which nobody waited tells the least that the rate can be, for it was the callers that set the
+//! pace.
 
 mod contrary;
 mod cycle;
@@ -28,7 +29,8 @@ pub(super) struct Rate {
     cycle: Option<Cycle>,
     cycles: u32,
     /// The one before, while it is not known whether the quota is open again; and the number of it.
-    closed: Option<(u32, Closed)>,
+    /// Few of many partitions have one, so the others keep no room for it.
+    closed: Option<(u32, Box<Closed>)>,
     /// The very first one.
     first: Option<First>,
     /// How many at the least were had at once after a pause.
@@ -195,7 +197,7 @@ impl Rate {
         };
         match &mut self.closed {
             Some((_, closed)) if next.admitted() == 0 => closed.refused_again(&next),
-            closed => *closed = Some((self.cycles, next)),
+            closed => *closed = Some((self.cycles, Box::new(next))),
         }
     }
 
