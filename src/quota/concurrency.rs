@@ -23,7 +23,7 @@ const GROWTH: u32 = 4;
 const MAX_PATIENCE: u32 = 64;
 
 /// A cap is given up after more refusals than this that it does not explain.
-const MAX_UNEXPLAINED: u32 = 3;
+const MAX_UNEXPLAINED: u32 = 6;
 
 #[derive(Debug, Default)]
 pub(super) struct Concurrency {
@@ -298,10 +298,9 @@ impl Cap {
         let blur = (self.size / GROWTH).max(1).min(self.size - 1);
         if depth <= self.size {
             let is_near = self.is_confirmed && depth > self.size - blur;
-            // Where so many others that filled it were admitted, a limit of the concurrency that
-            // has not changed would not have refused this one.
-            let was_filled = filled > self.size * 2;
-            self.unexplained += u32::from(!again && (!is_near || was_filled));
+            // As many were admitted before: a limit of the concurrency that has not changed would
+            // not have refused this one.
+            self.unexplained += u32::from(!again && (!is_near || filled > share(self.size)));
             if !is_near || self.unexplained > MAX_UNEXPLAINED {
                 return Suspicion::Refuted;
             }

@@ -191,7 +191,7 @@ fn a_cap_that_was_filled_and_yet_refuses_is_none() {
     server.burst(30);
     server.until_refused();
     for refusals in 1.. {
-        for _ in 0..45 {
+        for _ in 0..20 {
             assert_eq!(server.turn(), None);
         }
         server.limit.done();

@@ -299,7 +299,11 @@ impl Pace {
                 let proved = admitted.saturating_sub(*extra);
                 if let Some(since) = since.filter(|_| proved > 0) {
                     let least = since.as_nanos() as f64 / proved as f64;
-                    self.interval = bounded(self.interval.min(least));
+                    let known = self.interval;
+                    self.interval = bounded(known.min(least));
+                    // What went early was so by fewer intervals.
+                    let early = self.due.saturating_duration_since(now);
+                    self.due = after(now, early.mul_f64(self.interval / known));
                 }
                 *extra = grown;
                 self.grows_at = after(now, refusal_time);
