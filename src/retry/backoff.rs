@@ -3,8 +3,8 @@
 use crate::error::ConfigError;
 use std::time::Duration;
 
-/// Grows by half with each refusal in a row, up to a maximum; a random share of up to a quarter is
-/// added, never taken away.
+/// Grows by half with each refusal in a row, up to a maximum; it is shortened to the end of a usual
+/// window that it would pass. A random share of up to a quarter is added, never taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backoff {
     initial: Duration,
@@ -17,6 +17,15 @@ const JITTER_RATIO: f64 = 0.25;
 /// By what a delay grows from one refusal to the next: as Google's clients do it. Doubling, one who
 /// asks for the end of a block learns of it after twice its length at worst.
 const GROWTH: f64 = 1.5;
+
+/// What most limits count by. A quota that was used up by a burst is there again when so much time
+/// has passed since.
+const WINDOWS: [Duration; 4] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(60),
+    Duration::from_secs(3_600),
+];
 
 impl Backoff {
     /// Half a second, as the SDKs of the large APIs begin, up to half a minute: a dozen retries then
@@ -45,15 +54,36 @@ impl Backoff {
         }
     }
 
-    /// The delay after so many refusals in a row; `random_ratio` from 0.0 to 1.0.
-    pub(crate) fn delay(&self, refusals: u32, random_ratio: f64) -> Duration {
-        let growth = GROWTH.powf(f64::from(refusals.saturating_sub(1).min(100)));
-        // The conversions saturate, and a NaN would be zero.
-        let delay = Duration::from_nanos((self.initial.as_nanos() as f64 * growth) as u64);
-        let delay = delay.min(self.max);
-        let jitter = delay.as_nanos() as f64 * JITTER_RATIO * random_ratio.clamp(0.0, 1.0);
-        delay.saturating_add(Duration::from_nanos(jitter as u64))
+    /// The delay after so many failures in a row; `random_ratio` from 0.0 to 1.0.
+    pub(crate) fn delay(&self, failures: u32, random_ratio: f64) -> Duration {
+        with_jitter(self.step(failures), random_ratio)
     }
+
+    /// The delay after so many refusals in a row, for so long by now: up to the next end of one of
+    /// the usual windows, if that is sooner.
+    pub(crate) fn delay_for(
+        &self,
+        refusals: u32,
+        refused_for: Duration,
+        random_ratio: f64,
+    ) -> Duration {
+        let step = self.step(refusals);
+        let ends = WINDOWS.map(|window| window.saturating_sub(refused_for));
+        let next = ends.into_iter().find(|&end| end >= self.initial);
+        with_jitter(next.map_or(step, |end| step.min(end)), random_ratio)
+    }
+
+    fn step(&self, failures: u32) -> Duration {
+        let growth = GROWTH.powf(f64::from(failures.saturating_sub(1).min(100)));
+        // The conversion saturates, and a NaN would be zero.
+        let step = Duration::from_nanos((self.initial.as_nanos() as f64 * growth) as u64);
+        step.min(self.max)
+    }
+}
+
+fn with_jitter(delay: Duration, random_ratio: f64) -> Duration {
+    let jitter = delay.as_nanos() as f64 * JITTER_RATIO * random_ratio.clamp(0.0, 1.0);
+    delay.saturating_add(Duration::from_nanos(jitter as u64))
 }
 
 #[cfg(test)]
@@ -74,6 +104,29 @@ mod tests {
             ]
         );
         assert_eq!(backoff.delay(u32::MAX, 0.0), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn asks_at_the_end_of_a_usual_window() {
+        let ms = Duration::from_millis;
+        let delay = |refusals, passed| Backoff::DEFAULT.delay_for(refusals, ms(passed), 0.0);
+        // Of a second, of ten, of a minute and of an hour.
+        for (refusals, passed, expected) in [
+            (1, 80, 500),
+            (2, 400, 600),
+            (2, 600, 750),
+            (2, 9_000, 750),
+            (7, 5_000, 5_000),
+            (2, 9_600, 750),
+            (11, 40_000, 20_000),
+            (99, 3_599_000, 1_000),
+            (99, 3_599_501, 30_000),
+        ] {
+            assert_eq!(delay(refusals, passed), ms(expected), "{refusals} {passed}");
+        }
+        assert_eq!(delay(99, u64::MAX), ms(30_000));
+        let jitter = Backoff::DEFAULT.delay_for(7, ms(5_000), 1.0);
+        assert_eq!(jitter, ms(6_250), "and it only adds");
     }
 
     #[test]

@@ -146,14 +146,11 @@ impl Policy {
     /// As long as the server asked for; without a hint, or where hints have proved too short before,
     /// as long as the backoff says, which never exceeds the maximum.
     fn delay(&self, refusal: &Refusal<'_>) -> Duration {
-        let backoff = |refusals| {
-            let backoff = match refusal.interval {
-                Some(interval) => self.backoff.from(interval.max(SHORTEST)),
-                None => self.backoff,
-            };
-            let delay = backoff.delay(refusals, refusal.random_ratio);
-            delay.min(self.max_delay)
+        let backoff = match refusal.interval {
+            Some(interval) => self.backoff.from(interval.max(SHORTEST)),
+            None => self.backoff,
         };
+        let ratio = refusal.random_ratio;
         match refusal.signal.wait() {
             Some(wait) if refusal.refusals > 1 => {
                 let most = if refusal.refusals > TRUSTED {
@@ -161,10 +158,14 @@ impl Policy {
                 } else {
                     MAX_FLOOR
                 };
-                wait.max(backoff(refusal.refusals - 1).min(most))
+                let floor = backoff.delay(refusal.refusals - 1, ratio);
+                wait.max(floor.min(most).min(self.max_delay))
             }
             Some(wait) => wait,
-            None => backoff(refusal.refusals),
+            None => {
+                let delay = backoff.delay_for(refusal.refusals, refusal.refused_for, ratio);
+                delay.min(self.max_delay)
+            }
         }
     }
 }
@@ -324,6 +325,7 @@ mod tests {
             let signal = signal(retry_after);
             match POLICY.decide(&Refusal {
                 refusals,
+                refused_for: Duration::from_secs(12),
                 ..refusal(&signal)
             }) {
                 Decision::Retry { delay } => delay.as_millis(),
