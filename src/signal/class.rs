@@ -202,6 +202,8 @@ mod tests {
             (403, &[], secondary, Throttle),
             (403, &[some_left], secondary, Throttle),
             (404, &[], secondary, Unrelated),
+            (500, &[], secondary, Unrelated),
+            (403, &[], r#"{"message": "Forbidden"}"#, Unrelated),
             (
                 403,
                 &[],

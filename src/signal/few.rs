@@ -63,11 +63,11 @@ impl<T: Vacant> Few<T> {
     /// Keeps the first `len` items.
     pub(super) fn truncate(&mut self, len: usize) {
         match self {
-            Self::Inline { len: old, items } if len < *old => {
-                items[len..*old].fill_with(|| T::VACANT);
-                *old = len;
+            Self::Inline { len: old, items } => {
+                let kept = len.min(*old);
+                items[kept..*old].fill_with(|| T::VACANT);
+                *old = kept;
             }
-            Self::Inline { .. } => {}
             Self::Spilled(spilled) => spilled.truncate(len),
         }
     }
@@ -132,6 +132,23 @@ mod tests {
         few.insert(1, 5);
         assert_eq!(few.as_slice(), [4, 5, 3, 2, 1]);
         assert_eq!(format!("{few:?}"), "[4, 5, 3, 2, 1]");
+    }
+
+    #[test]
+    fn lists_are_equal_if_their_items_are() {
+        let list = |items: &[usize]| {
+            let mut few = Few::default();
+            for (at, &item) in items.iter().enumerate() {
+                few.insert(at, item);
+            }
+            few
+        };
+        let mut spilled = list(&[1, 2, 3, 4, 5]);
+        spilled.truncate(2);
+        assert_eq!(spilled, list(&[1, 2]), "wherever they are");
+        assert_ne!(spilled, list(&[1]));
+        assert_ne!(spilled, list(&[1, 3]));
+        assert_ne!(list(&[]), list(&[0]));
     }
 
     proptest! {

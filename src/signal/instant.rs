@@ -338,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn a_date_may_have_64_bytes() {
+        let now = unix("2026-06-02T12:00:00Z");
+        let padded = |spaces| format!("Tue, {}02 Jun 2026 12:00:30 GMT", " ".repeat(spaces));
+        assert_eq!(padded(35).len(), 64);
+        assert!(parse(padded(35).as_bytes(), now).is_some());
+        assert_eq!(parse(padded(36).as_bytes(), now), None);
+    }
+
+    #[test]
     fn two_digits_are_a_year_at_most_fifty_years_ahead() {
         for (now, text, year) in [
             (
@@ -441,6 +450,15 @@ mod tests {
             assert!(clock.until(UnixNanos(i128::MIN)).is_zero());
             let _ = clock.until_date(b"Sunday, 06-Nov-94 08:49:37 GMT");
         }
+    }
+
+    #[test]
+    fn a_clock_may_stand_before_1970() {
+        let headers = HeaderMap::new();
+        let now = SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(10));
+        let clock = Clock::new(&headers, now.expect("a time"));
+        let ahead = clock.until_date(b"Thu, 01 Jan 1970 00:00:20 GMT");
+        assert_eq!(ahead, Some(Duration::from_secs(30)));
     }
 
     fn unix_timestamp(text: &str) -> Timestamp {

@@ -227,7 +227,8 @@ impl Reset {
     }
 
     fn is_to_full(self) -> bool {
-        (self.0.get() - 1) % 2 == 1
+        // Odd without the one that keeps it from zero.
+        self.0.get() % 2 == 0
     }
 
     pub(super) fn delay(self) -> Duration {
@@ -349,9 +350,7 @@ impl<'a> Limits<'a> {
             return None;
         }
         let kept = limits.len().min(MAX_DIMENSIONS - 1);
-        if at < kept {
-            self.sources.copy_within(at..kept, at + 1);
-        }
+        self.sources.copy_within(at..kept, at + 1);
         self.sources[at] = Sources::NONE;
         self.limits.truncate(kept);
         let other = || Dimension::Other(name.into());
@@ -452,6 +451,20 @@ mod tests {
     }
 
     #[test]
+    fn the_three_fields_of_anthropic_are_one_dimension() {
+        let limits = heard(&[
+            ("anthropic-ratelimit-tokens-limit", "50000"),
+            ("anthropic-ratelimit-tokens-remaining", "49000"),
+            ("anthropic-ratelimit-tokens-reset", "1970-01-01T00:00:30Z"),
+            ("anthropic-ratelimit-tokens-used", "1000"),
+        ]);
+        assert_eq!(
+            facts(&limits),
+            [("tokens", Some(50_000), Some(49_000), Some(30_000))]
+        );
+    }
+
+    #[test]
     fn a_usual_name_is_its_own() {
         for name in [
             "default",
@@ -516,6 +529,20 @@ mod tests {
             let limits = heard(&fields[..known]);
             assert_eq!(facts(&limits)[0].3, Some(reset), "{known} fields");
         }
+    }
+
+    #[test]
+    fn a_fact_keeps_its_source_where_a_dimension_comes_before_it() {
+        let limits = heard(&[
+            ("x-ratelimit-limit-b", "10"),
+            ("x-ratelimit-limit-a", "20"),
+            ("x-rate-limit-limit-a", "2"),
+            ("x-rate-limit-limit-b", "1"),
+        ]);
+        assert_eq!(
+            facts(&limits),
+            [("a", Some(20), None, None), ("b", Some(10), None, None)]
+        );
     }
 
     #[test]

@@ -76,9 +76,9 @@ pub use self::{class::might_refuse, limits::RateLimit};
 
 /// Reads what a response says about rate limits.
 ///
-/// `body` is looked at only for an error or a success, and if it is JSON or XML of at most 64 KiB;
-/// `None` means that it is not at hand, and the rest is understood without it. `now` is the time at which the
-/// response was received; it is needed for dates if the response has no `Date` of its own.
+/// `body` is looked at only if it is JSON or XML of at most 64 KiB; `None` means that it is not at
+/// hand, and the rest is understood without it. `now` is the time at which the response was received;
+/// it is needed for dates if the response has no `Date` of its own.
 ///
 /// The order of header fields does not matter. Without a field or status that concerns limits, the
 /// result is [`Signal::default()`].
@@ -140,9 +140,7 @@ fn understand(
     let mut signal = Signal::default();
     let heard = Heard::listen(headers, &clock, &mut signal.limits);
     signal.wait = heard.announced.wait();
-    let body = body
-        .filter(|_| status.is_success() || is_error(status))
-        .and_then(Body::parse);
+    let body = body.and_then(Body::parse);
     signal.class = Class::of(status, &heard, body.as_ref());
     if signal.class == Class::Throttle || status == StatusCode::TOO_MANY_REQUESTS {
         let in_body = || dialect::wait(body.as_ref()?, &clock);
@@ -205,10 +203,6 @@ impl Signal {
     pub fn limits(&self) -> &[RateLimit] {
         self.limits.as_slice()
     }
-}
-
-fn is_error(status: StatusCode) -> bool {
-    status.as_u16() >= 400
 }
 
 #[cfg(test)]
@@ -318,6 +312,50 @@ mod tests {
         ];
         assert_eq!(signal(200, &ordinary, "{}"), Signal::default());
         assert_eq!(Signal::default().limits(), []);
+    }
+
+    #[test]
+    fn a_name_that_is_not_ours_costs_no_look_at_the_clock() {
+        for name in [
+            "x",
+            "age",
+            "via",
+            "date",
+            "server",
+            "set-cookie",
+            "retry",
+            "referrer-policy",
+            "access-control-allow-origin",
+            "x-request-id",
+            "x-amz-request-id",
+            "x-ms-request-id",
+            "x-runtime-seconds",
+            "x-served-by-cache",
+            "grpc-status-details-bin",
+        ] {
+            let headers = map(vec![(name.to_owned(), b"1".to_vec())]);
+            let clock = || unreachable!("{name}");
+            assert_eq!(
+                read_at(StatusCode::OK, &headers, None, clock),
+                Signal::default()
+            );
+        }
+    }
+
+    #[test]
+    fn a_status_tells_without_a_body_or_a_field() {
+        let headers = HeaderMap::new();
+        for (status, is_throttle) in [
+            (200, false),
+            (403, false),
+            (429, true),
+            (503, false),
+            (529, true),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let signal = read(status, &headers, None, now());
+            assert_eq!(signal.is_throttle(), is_throttle, "{status}");
+        }
     }
 
     #[test]

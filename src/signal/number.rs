@@ -231,6 +231,20 @@ mod tests {
     }
 
     #[test]
+    fn eighteen_digits_of_a_fraction_are_kept() {
+        for (text, fraction, scale) in [
+            ("0.5", 5, 10),
+            ("0.123456789012345678", 123_456_789_012_345_678, MAX_SCALE),
+            ("0.1234567890123456780", 123_456_789_012_345_678, MAX_SCALE),
+            ("0.1234567890123456781", 123_456_789_012_345_679, MAX_SCALE),
+            ("0.9999999999999999999", MAX_SCALE, MAX_SCALE),
+        ] {
+            let number = Number::parse(text.as_bytes()).expect("a number");
+            assert_eq!((number.fraction, number.scale), (fraction, scale), "{text}");
+        }
+    }
+
+    #[test]
     fn nothing_else_is_a_number() {
         for text in [
             "", " ", "-1", "-0", "+1", "+1.5", ".5", "5.", ".", "1..5", "1.5.2", "1e9", "1e400",

@@ -215,6 +215,10 @@ mod tests {
             ("", None, None),
             (";", None, None),
             ("1e3", None, None),
+            // The neighbours of the digits.
+            ("/", None, None),
+            (":", None, None),
+            ("6:0", None, None),
             ("NaN", None, None),
             ("REDACTED", None, None),
         ] {

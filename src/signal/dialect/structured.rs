@@ -64,9 +64,6 @@ fn joined<'a>(field: &Field<'a>) -> Option<Cow<'a, [u8]>> {
         .filter(|line| !line.is_empty());
     let mut text = Cow::Borrowed(lines.next()?);
     for line in lines {
-        if text.len() + line.len() > MAX_LENGTH {
-            return None;
-        }
         let text = text.to_mut();
         text.extend_from_slice(b", ");
         text.extend_from_slice(line);
