@@ -89,7 +89,8 @@ pub struct Resumed {
     /// Of which partition.
     pub partition: Partition,
     /// How long ago the first pause in the row has begun. So it is longer than the pause: by the time
-    /// that passed until a request came, and until its answer was there.
+    /// that passed until a request came, and until it was answered or not refused in the time that
+    /// refusals take.
     pub paused_for: Duration,
     /// How many pauses there were in the row.
     pub refusals: u32,

@@ -179,6 +179,7 @@ impl Model {
         let is_blind = self.tempo.is_unknown();
         self.opening.pass(now, refusal_time, is_blind);
         if self.opening.proved() > 0 {
+            self.pause.opened();
             self.rate.opened(&self.tempo);
             if self.rate.is_known() {
                 self.opening.open();
@@ -214,7 +215,7 @@ impl Model {
         self.pause.ends_at(now)
     }
 
-    /// Pauses in a row, without a request that was served between them.
+    /// Pauses in a row, without a request that was admitted between them.
     pub(crate) fn refusals(&self) -> u32 {
         self.pause.refusals()
     }
@@ -590,8 +591,10 @@ impl Model {
             admit.at_least(now, at, || Hold::Rate);
         }
         if !self.concurrency.is_open() && !self.opening.is_at_pause() {
-            let usual = self.concurrency.usual_work(&self.tempo);
-            let usual = after(now, usual.unwrap_or(self.tempo.refusal_time()));
+            // Whoever ends makes room, and says so; to look for it more often than this would not help.
+            let least = self.tempo.refusal_time();
+            let usual = self.concurrency.usual_work(&self.tempo).unwrap_or(least);
+            let usual = after(now, usual.max(least));
             let overdue = self.heads.overdue_at().filter(|&at| at > now);
             let at = overdue.map_or(usual, |overdue| overdue.min(usual));
             admit.at_least(now, at, || Hold::Concurrency);

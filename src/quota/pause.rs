@@ -17,7 +17,7 @@ pub(super) struct Pause {
     until: Option<Instant>,
     /// How often `until` has moved.
     moves: u32,
-    /// Episodes since a request was last served, and since when they are.
+    /// Episodes since a request was last admitted, and since when they are.
     refusals: u32,
     refused_since: Option<Instant>,
     /// Refusals whose bodies are being read, by the instant at which each stops holding callers
@@ -46,12 +46,12 @@ impl Pause {
         until.filter(|&until| until > now)
     }
 
-    /// Episodes since a request was last served.
+    /// Episodes since a request was last admitted.
     pub(super) fn refusals(&self) -> u32 {
         self.refusals
     }
 
-    /// When the first of those was sent that were refused since a request was last served.
+    /// When the first of those was sent that were refused since a request was last admitted.
     pub(super) fn refused_since(&self) -> Option<Instant> {
         self.refused_since.filter(|_| self.refusals > 0)
     }
@@ -86,6 +86,11 @@ impl Pause {
         if self.until.is_none_or(|until| sent_at >= until) {
             self.refusals = 0;
         }
+    }
+
+    /// A request that was sent after it has been admitted, though its answer may take a while.
+    pub(super) fn opened(&mut self) {
+        self.refusals = 0;
     }
 
     /// Whether the refusal began a new episode.

@@ -239,3 +239,65 @@ fn what_was_admitted_and_not_sent_proves_nothing() {
         "somebody else may ask"
     );
 }
+
+#[test]
+fn a_row_of_refusals_is_over_once_one_behind_the_pause_is_not_refused() {
+    let now = Instant::now();
+    let cost = Cost::of_request(0);
+    let mut model = Model::default();
+    let mut until = now;
+    for refusals in 1..=2 {
+        model.pass(until, 0);
+        let reserved = model.reserve(until, cost, true);
+        let sent = model.sent(reserved, until);
+        let begins_at = until;
+        until += Duration::from_secs(1);
+        model.reading(begins_at, sent, until);
+        model.understood(until);
+        model.refused(begins_at, sent, Refused { until, wait: None });
+        assert_eq!(model.refusals(), refusals);
+    }
+    model.pass(until, 0);
+    let reserved = model.reserve(until, cost, true);
+    model.sent(reserved, until);
+    let refusal_time = model.tempo.refusal_time();
+    model.pass(until + refusal_time.checked_sub(NANOSECOND).unwrap(), 0);
+    assert_eq!(model.refusals(), 2, "it may be refused yet");
+    model.pass(until + refusal_time, 0);
+    assert_eq!(model.refusals(), 0, "its answer may take minutes");
+}
+
+#[test]
+fn room_is_not_looked_for_more_often_than_refusals_take() {
+    let mut now = Instant::now();
+    let mut world = World::default();
+    let reserve = Event::Reserve {
+        tokens: 0,
+        waited: false,
+    };
+    let [refuse, end] = [
+        Event::Refuse {
+            pause: 0,
+            wait: None,
+        },
+        Event::End { took: Some(1_000) },
+    ];
+    let serve = |form| Event::Serve {
+        announced: [0; 3],
+        form,
+    };
+    for event in [reserve, reserve, refuse, reserve, reserve, refuse] {
+        world.model.pass(now, 0);
+        world.happen(now, 0, event);
+    }
+    now += Duration::from_secs(3_600);
+    for event in [reserve, serve(4), end, reserve, serve(4)] {
+        world.model.pass(now, 0);
+        world.happen(now, 0, event);
+    }
+    let Admit::At(at, hold) = world.model.admit(now, Cost::of_request(0)) else {
+        unreachable!("there is a cap: {:?}", world.model);
+    };
+    assert_eq!(hold, Hold::Concurrency);
+    assert_eq!(at - now, world.model.tempo.refusal_time());
+}
