@@ -27,6 +27,7 @@ const OUTAGE: f64 = 2.0;
 #[derive(Debug)]
 pub(super) struct Cycle {
     began: Instant,
+    last_sent_at: Instant,
     sent: u64,
     refused: u64,
     /// Whether nobody waited at some time, so that the callers and not the quota set the pace.
@@ -83,6 +84,7 @@ impl Cycle {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             began: now,
+            last_sent_at: now,
             sent: 0,
             refused: 0,
             was_idle: false,
@@ -104,8 +106,9 @@ impl Cycle {
         self.sent.saturating_sub(self.refused)
     }
 
-    pub(super) fn sent(&mut self, waited: bool) {
+    pub(super) fn sent(&mut self, now: Instant, waited: bool) {
         self.sent += 1;
+        self.last_sent_at = now;
         self.was_idle |= !waited;
     }
 
@@ -157,6 +160,11 @@ impl Closed {
     /// How long the server asked to wait.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.end.wait
+    }
+
+    /// Since when nobody has taken of what flows in.
+    pub(super) fn flows_since(&self) -> Instant {
+        self.last_empty_at.max(self.cycle.last_sent_at)
     }
 
     pub(super) fn empty(&self) -> Empty {
@@ -280,10 +288,6 @@ fn flow(flowed: f64, took: Duration) -> Option<f64> {
 impl Empty {
     pub(super) fn since(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.first)
-    }
-
-    pub(super) fn last(&self) -> Instant {
-        self.last
     }
 
     pub(super) fn since_last(&self, now: Instant) -> Duration {

@@ -116,7 +116,7 @@ impl Rate {
             }
         };
         let cycle = self.cycle.insert(cycle);
-        cycle.sent(waited);
+        cycle.sent(now, waited);
         if let Some(pace) = &mut self.pace {
             let since = self.empty.as_ref().map(|empty| empty.since(now));
             if pace.reserve(now, cycle.admitted(), since, tempo.refusal_time()) {

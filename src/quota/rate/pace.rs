@@ -1,9 +1,10 @@
 //! When requests are due, at a rate that is known more or less well.
 //!
-//! Requests go one interval after another, counted from the moment at which the quota was last used
-//! up, so that what flowed in during a pause is had at once; a little later than that, so that the
-//! network's jitter makes none arrive too early. Where quota comes back at once (the server asks for
-//! a far longer wait than one interval) and in small numbers, it is spread over its time instead.
+//! Requests go one interval after another, counted from when the quota was last used up or, if
+//! callers went on until they heard of it, from the last of these: what flowed in during a pause is
+//! had at once, a little later than that, so that the network's jitter makes none arrive too early.
+//! Where quota comes back at once (the server asks for a far longer wait than one interval) and in
+//! small numbers, it is spread over its time instead.
 //!
 //! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
 //! does: so from time to time, right behind one that is due, one more goes before it is; if it is not
@@ -224,7 +225,10 @@ impl Pace {
             now
         } else {
             let jitter = tempo.jitter().saturating_mul(2);
-            after(empty.last(), self.requests(1).saturating_add(jitter))
+            after(
+                closed.flows_since(),
+                self.requests(1).saturating_add(jitter),
+            )
         };
         self.due = after(first, self.requests(1));
         self.block = empty.since(now).max(self.block.mul_f64(0.9));

@@ -443,6 +443,23 @@ fn the_first_after_a_pause_always_may_go_and_the_second_when_that_was_admitted()
 }
 
 #[test]
+fn what_went_since_the_refused_one_has_taken_what_flowed_in() {
+    let mut world = World::new(SECOND / 10, 1, Hint::Exact).learned();
+    let (rate, refused_at) = (&mut world.rate, world.now);
+    let turn = rate.reserve(refused_at, true, &world.tempo);
+    let mut now = refused_at;
+    for _ in 0..20 {
+        now = rate.opens_at(0).unwrap().max(now);
+        assert_eq!(rate.reserve(now, true, &world.tempo), turn);
+    }
+    rate.refused(turn, refused_at, Some(Duration::from_millis(5)));
+    now += Duration::from_millis(5);
+    rate.reserve(now, true, &world.tempo);
+    rate.opened(&world.tempo);
+    assert!(rate.opens_at(0) > Some(now), "{rate:?}");
+}
+
+#[test]
 fn a_refusal_from_before_the_pause_says_nothing_new() {
     let mut world = World::new(7 * SECOND, 1, Hint::Exact);
     world.admit(50);
