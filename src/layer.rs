@@ -83,8 +83,9 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// still holds back all others of its quota.
     ///
     /// Where many calls wait for a server that has served nobody for longer than
-    /// [`max_delay`](Self::max_delay), each refusal since then counts for all of them: each that is sent
-    /// and refused is given back when there have been more than this, and not each of them asks as often.
+    /// [`max_delay`](Self::max_delay), all its refusals in a row count for each of them, those of a burst
+    /// as one: each call that is sent and refused is given back when there have been more than this, and
+    /// not each of them asks as often.
     ///
     /// Default: 20. With one queue in front of the server a second refusal of the same request is
     /// rare; but where several processes share a small quota, which of them is admitted is chance.
@@ -219,8 +220,8 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     ///
     /// The function takes a reference to the error type of the inner service, which a closure has to
     /// name: `|error: &reqwest::Error|` under `reqwest`, `|error: &reqwest_middleware::Error|` in a
-    /// chain of `reqwest-middleware`. An error that is not retried, or not any more, is given back as it is; and so is one
-    /// after which the call could not be sent again in the time it has. One of
+    /// chain of `reqwest-middleware`. An error that is not retried, or not any more, is given back as it
+    /// is; and so is one after which the call could not be sent again in the time it has. One of
     /// [`poll_ready`](tower_service::Service::poll_ready) is never retried: a service that has failed
     /// so is not to be used again.
     ///

@@ -79,7 +79,7 @@ struct Labels {
 /// The dimension and the source.
 type LimitLabels = (String, &'static str);
 
-/// With their names.
+/// The same and the partition, each with the name of its label.
 type LabelPairs = [(&'static str, SharedString); 3];
 
 impl MetricsObserver {

@@ -212,6 +212,25 @@ async fn what_is_refused_costs_no_tokens() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_for_good_costs_no_tokens() {
+    let thousand = Quota::tokens(count(1_000)).per_hour();
+    for quota in [thousand, thousand.burst(count(1_000))] {
+        let server = Server::new(|sent| match sent.index {
+            0 => refuse("1").header("x-should-retry", "false"),
+            _ => ok(),
+        });
+        let layer = RateLimitRetryLayer::new().quota(quota);
+        let service = layer.layer(server.clone());
+        for status in [429, 200] {
+            let all = RequestOptions::new().tokens(1_000);
+            let answer = service.clone().oneshot(with(0, all)).await.unwrap();
+            assert_eq!(answer.status(), status);
+        }
+        assert_eq!(server.times(), [0, 0], "{quota:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_sent_late_counts_from_then_on() {
     let server = Server::new(|sent| {
         if sent.id == 100 {

@@ -55,6 +55,28 @@ async fn a_pause_is_told_once_and_so_is_its_end_however_many_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn none_rests_longer_than_the_longest_delay() {
+    let server = Server::new(|_| refuse("8"));
+    let log = Log::default();
+    let layer = RateLimitRetryLayer::new()
+        .max_delay(ms(10_000))
+        .max_retries(8)
+        .observer(log.clone());
+    let service = layer.layer(server.clone());
+    join_all((0..2).map(|id| service.clone().oneshot(request(id)))).await;
+    let told = log.take();
+    let retries: Vec<_> = told
+        .iter()
+        .filter(|told| told.starts_with("retry"))
+        .collect();
+    assert!(retries.len() > 8, "{told:?}");
+    assert!(
+        retries.iter().all(|retry| retry.contains(" 8s ")),
+        "{retries:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_row_of_pauses_is_told_one_by_one_and_ends_once() {
     let server = Server::new(|sent| if sent.index < 3 { refuse("1") } else { ok() });
     let log = Log::default();
@@ -517,7 +539,7 @@ whatever_it_is_told!(Shared, |shared: &Shared| shared.0.use_layer());
 impl Uses {
     fn use_layer(&self) {
         // What it does is told to it as well.
-        if self.count.fetch_add(1, Ordering::Relaxed) > 1_000 {
+        if self.count.fetch_add(1, Ordering::Relaxed) > 200 {
             return;
         }
         let (limits, service) = self.layer.get().unwrap();

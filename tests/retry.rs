@@ -3,11 +3,11 @@
 mod support;
 
 use http::StatusCode;
-use std::time::Duration;
+use std::{num::NonZero, time::Duration};
 use support::{Answer, Reply, Server, ms, ok, read, refuse, request, status};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
-use tower_rate_limit_retry::{RateLimitRetryLayer, RequestOptions, RetryReport, StopReason};
+use tower_rate_limit_retry::{Quota, RateLimitRetryLayer, RequestOptions, RetryReport, StopReason};
 
 /// The answer to one request, and how long it took.
 async fn ask(server: &Server, layer: &RateLimitRetryLayer) -> (Answer, Duration) {
@@ -474,5 +474,14 @@ async fn an_outer_layer_learns_nothing_from_an_answer_of_the_inner_one() {
         ms(0),
         "the outer layer neither retries nor pauses"
     );
+    let throttled = outer.quota(Quota::requests(NonZero::<u64>::MIN).per_second());
+    let elsewhere = throttled.layer(Server::new(|_| ok()));
+    elsewhere.oneshot(request(0)).await.unwrap();
+    for _ in 0..2 {
+        let inner = inner.layer(server.clone());
+        let answer = throttled.layer(inner).oneshot(request(0)).await.unwrap();
+        let report = answer.extensions().get::<RetryReport>().unwrap();
+        assert!(report.answered_locally(), "though the outer layer waited");
+    }
     assert_eq!(server.log().len(), 1);
 }

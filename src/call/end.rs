@@ -106,7 +106,9 @@ where
         self.body.release();
         if let Some(reason) = stopped {
             self.give_back(response, reason, Why::Failed);
-        } else if self.attempts > 1 || !self.caller.waited().is_zero() {
+        } else if !answered_by_us(response)
+            && (self.attempts > 1 || !self.caller.waited().is_zero())
+        {
             response.extensions_mut().insert(self.report());
         }
     }

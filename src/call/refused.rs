@@ -64,7 +64,7 @@ where
                 let is_pause = cause != RefusalCause::Request;
                 // One that is refused again and again lets another find out whether it is the
                 // server or this very request.
-                let yields = is_pause && self.yields(after(heard.at, delay * 2));
+                let yields = is_pause && self.yields(heard.at, delay * 2);
                 let rest = if yields { delay * 2 } else { delay };
                 let resting = Some(after(heard.at, rest)).filter(|_| yields || !is_pause);
                 self.caller.queue_again(heard.at, self.tokens(), resting);
@@ -76,11 +76,10 @@ where
     }
 
     /// Whether another call is to find out if the server has opened again, and this one goes after it.
-    fn yields(&self, until: Instant) -> bool {
-        let has_time = self
-            .caller
-            .deadline()
-            .is_none_or(|deadline| until < deadline);
+    fn yields(&self, heard_at: Instant, rest: Duration) -> bool {
+        let deadline = self.caller.deadline();
+        let has_time = rest <= self.policy().max_delay
+            && deadline.is_none_or(|deadline| after(heard_at, rest) < deadline);
         self.attempts > MAX_PROBES && has_time && self.caller.has_company()
     }
 

@@ -85,6 +85,7 @@ impl Admissions {
         }
         lapsed
     }
+
     /// What is reserved for the one that lapses then, if it is still unused.
     fn unused(&self, lapses_at: Instant, ticket: Ticket) -> Option<Reserved> {
         // The same caller may have been admitted again since.

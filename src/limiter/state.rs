@@ -206,17 +206,18 @@ impl State {
         lesson: Lesson,
     ) -> Option<u64> {
         let mut number = None;
+        let is_refused = matches!(lesson, Lesson::Pointless);
         match lesson {
             Lesson::Served => self.quota.served(now, sent),
             Lesson::Streams => number = Some(self.quota.streams(now, sent)),
             Lesson::Nothing => self.quota.unexplained(sent),
             Lesson::Pointless => {
-                self.quota.unexplained(sent);
+                self.quota.pointless(sent);
                 self.totals.refused(&RefusalCause::Request);
             }
         }
         // Last, for how long it took is known then.
-        self.quota.announced(now, sent, false, limits);
+        self.quota.announced(now, sent, is_refused, limits);
         number
     }
 

@@ -8,8 +8,9 @@
 //!
 //! A partition that a call holds stays, or there would be two of it, and the quota would be split.
 //! That nobody holds it is certain where the table has the only reference: further ones are made from
-//! those that exist, or here, under the table's lock. The body of an answer holds none: a program may
-//! keep it for ever. If its partition is forgotten, so is that the body counts as in flight.
+//! those that exist, or here, under the table's lock; but for bodies that end, which change nothing
+//! that would be kept. The body of an answer holds none: a program may keep it for ever. If its
+//! partition is forgotten, so is that the body counts as in flight.
 
 use super::gate::Gate;
 use crate::{

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// By how much requests overtake each other at most, unless the network is in trouble.
 const SCRAMBLE: Duration = Duration::from_secs(1);
 
+/// So many spans are kept at most: an hour.
+const LONGEST: u64 = 3_600;
+
 /// Spans of [`SCRAMBLE`], counted from the first admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span(u64);
@@ -25,7 +28,8 @@ impl Span {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     began: Option<Instant>,
-    /// In order; those in which nothing is outstanding only as long as they may be asked for.
+    /// In order, and none of which nothing is outstanding or abandoned; those of which something is
+    /// abandoned only as long as they may be asked for, and none longer than [`LONGEST`].
     entries: VecDeque<Entry>,
 }
 
@@ -66,9 +70,14 @@ impl Ledger {
         if let Some(entry) = self.entry(span) {
             entry.outstanding = entry.outstanding.minus(cost);
         }
-        let is_over = |entry: &Entry| entry.outstanding.plus(entry.abandoned) == Cost::NONE;
-        while self.entries.front().is_some_and(is_over) {
-            self.entries.pop_front();
+        let Ok(place) = self.place(span) else { return };
+        let Entry {
+            outstanding,
+            abandoned,
+            ..
+        } = self.entries[place];
+        if outstanding.plus(abandoned) == Cost::NONE {
+            self.entries.remove(place);
         }
     }
 
@@ -92,12 +101,22 @@ impl Ledger {
     }
 
     fn entry(&mut self, span: Span) -> Option<&mut Entry> {
-        let place = self.entries.binary_search_by_key(&span, |entry| entry.span);
-        self.entries.get_mut(place.ok()?)
+        let place = self.place(span).ok()?;
+        self.entries.get_mut(place)
     }
 
-    /// Drops what no answer will ask for that is yet to come.
+    fn place(&self, span: Span) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&span, |entry| entry.span)
+    }
+
+    /// Drops what no answer will ask for that is yet to come, and what no server can still have to
+    /// count.
     fn clear(&mut self) {
+        let last = self.entries.back().map_or(0, |last| last.span.0);
+        let is_old = |entry: &Entry| entry.span.0.saturating_add(LONGEST) < last;
+        while self.entries.front().is_some_and(is_old) {
+            self.entries.pop_front();
+        }
         let mut entries = self.entries.iter();
         let oldest = entries.find(|entry| entry.outstanding != Cost::NONE);
         let Some(from) = oldest.map(|oldest| oldest.span.before()) else {
@@ -175,6 +194,22 @@ mod tests {
         ledger.settled(slow, requests(1));
         assert_eq!(ledger.uncounted(slow), requests(5));
         assert!(ledger.is_settled());
+    }
+
+    #[test]
+    fn one_that_stays_out_keeps_no_others() {
+        let mut ledger = Ledger::default();
+        let began = Instant::now();
+        ledger.admitted(began, requests(1));
+        for seconds in 1..100_000 {
+            let span = ledger.admitted(began + SCRAMBLE * seconds, requests(1));
+            if seconds % 2 == 0 {
+                ledger.settled(span, requests(1));
+            } else {
+                ledger.abandoned(span, requests(1));
+            }
+            assert!(ledger.entries.len() <= 1_802, "{seconds}");
+        }
     }
 
     #[test]

@@ -179,7 +179,10 @@ impl Model {
         let is_blind = self.tempo.is_unknown();
         self.opening.pass(now, refusal_time, is_blind);
         if self.opening.proved() > 0 {
-            self.pause.opened();
+            // Answers may be faster than refusals, and then say nothing of those that are on their way.
+            if self.tempo.is_told_by_refusals() {
+                self.pause.opened();
+            }
             self.rate.opened(&self.tempo);
             if self.rate.is_known() {
                 self.opening.open();
@@ -340,6 +343,12 @@ impl Model {
             Some(usual) => self.concurrency.abandoned(after(sent.at, usual)),
             None => self.concurrency.done(),
         }
+    }
+
+    /// A refusal that concerns only the request itself: it has cost nothing, and teaches nothing.
+    pub(crate) fn pointless(&mut self, sent: Sent) {
+        self.unexplained(sent);
+        self.declared.unused(sent.at, sent.reserved.cost);
     }
 
     /// An answer of which it is not known whether it was served.

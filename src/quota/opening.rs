@@ -11,9 +11,9 @@
 //! After a pause one request goes, and with each that proves to be admitted one more: a server that
 //! still refuses is asked once and not a thousand times, and one that serves again has a thousand
 //! requests within ten round trips. Where a crowd waits, a share of it goes as soon as one was served.
-//! Where nothing else is known than how many were admitted before
-//! the refusal, the bound narrows shortly before that number, for it is there that the quota is
-//! likely to end, and behind it grows by an eighth again.
+//! Where nothing else is known than how many were admitted before the refusal, the bound narrows
+//! shortly before that number, for it is there that the quota is likely to end, and behind it grows
+//! by an eighth again.
 
 use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;

@@ -95,13 +95,14 @@ impl Pause {
 
     /// Whether the refusal began a new episode.
     pub(super) fn refused(&mut self, sent_at: Instant, until: Instant) -> bool {
-        let refusals = self.refusals_with(sent_at);
-        let is_new = refusals > self.refusals;
+        let is_longer = self.until.is_none_or(|ends| until > ends);
+        // One of an earlier burst that closes what is open again begins another row.
+        let is_new = !self.is_on_for(sent_at) || self.refusals == 0 && is_longer;
         if self.refusals == 0 {
             self.refused_since = Some(sent_at);
         }
-        self.refusals = refusals;
-        if self.until.is_none_or(|ends| until > ends) {
+        self.refusals = self.refusals.saturating_add(u32::from(is_new));
+        if is_longer {
             self.until = Some(until);
             self.moves = self.moves.wrapping_add(1);
         }
@@ -213,6 +214,18 @@ mod tests {
         );
         assert!(pause.refused(until, until + SECOND));
         assert_eq!(pause.refusals, 2);
+    }
+
+    #[test]
+    fn a_late_refusal_that_closes_what_is_open_again_begins_a_row() {
+        let (mut pause, until) = paused_for(SECOND);
+        pause.served(until);
+        assert!(!pause.refused(until - SECOND, until), "it closes nothing");
+        assert_eq!(pause.refusals, 0);
+        assert!(pause.refused(until - SECOND, until + SECOND));
+        assert_eq!(pause.refusals, 1);
+        assert!(!pause.refused(until - SECOND, until + 2 * SECOND));
+        assert_eq!(pause.refusals, 1, "another one of that burst");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! refused in the time that refusals take has most probably been admitted, and nobody has to wait
 //! for its answer to know. That time is estimated as TCP estimates when a segment must be lost
 //! ([RFC 6298, section 2]): the smoothed round trip and some times its mean deviation; three and not
-//! four, for a refusal that comes later does little harm. Until a
-//! refusal has been seen, answers stand for them; until an answer has come, 100 ms do.
+//! four, for a refusal that comes later does little harm. Answers within a second stand for refusals
+//! if they come sooner, or none has been seen; until anything has come, 100 ms do.
 //!
 //! [RFC 6298, section 2]: https://www.rfc-editor.org/rfc/rfc6298.html#section-2
 
@@ -65,6 +65,12 @@ impl Tempo {
     /// What has not been refused for this long has been admitted.
     pub(super) fn refusal_time(&self) -> Duration {
         self.refusal_time
+    }
+
+    /// Whether refusals have been seen, and do not take longer than that.
+    pub(super) fn is_told_by_refusals(&self) -> bool {
+        let takes = self.refusals.map(RoundTrip::at_most);
+        takes.is_some_and(|takes| takes <= self.refusal_time)
     }
 
     fn measure(&mut self) {

@@ -268,6 +268,33 @@ fn a_row_of_refusals_is_over_once_one_behind_the_pause_is_not_refused() {
 }
 
 #[test]
+fn a_row_of_refusals_goes_on_while_answers_are_faster_than_refusals() {
+    let mut now = Instant::now();
+    let cost = Cost::of_request(0);
+    let mut model = Model::default();
+    for _ in 0..20 {
+        model.pass(now, 0);
+        let reserved = model.reserve(now, cost, false);
+        let sent = model.sent(reserved, now);
+        now += Duration::from_millis(20);
+        model.served(now, sent);
+    }
+    for refusals in 1..20 {
+        model.pass(now, 0);
+        let reserved = model.reserve(now, cost, true);
+        let sent = model.sent(reserved, now);
+        now += Duration::from_millis(50);
+        model.pass(now, 0);
+        let until = now + Duration::from_secs(1);
+        model.reading(now, sent, until);
+        model.understood(until);
+        model.refused(now, sent, Refused { until, wait: None });
+        assert_eq!(model.refusals(), refusals);
+        now = until;
+    }
+}
+
+#[test]
 fn room_is_not_looked_for_more_often_than_refusals_take() {
     let mut now = Instant::now();
     let mut world = World::default();

@@ -176,9 +176,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 /// Whether a request may be sent again after this refusal without doing its work twice.
 ///
 /// 429 and its kin say that the work was not done, and so do those that refuse with the status of a
-/// success; so whatever the method, it can be sent again. A
-/// 5xx does not say so: it may come from a gateway behind which the work goes on. 529 is a 429 of
-/// another name.
+/// success; so whatever the method, it can be sent again. A 5xx does not say so: it may come from a
+/// gateway behind which the work goes on. 529 is a 429 of another name.
 pub(crate) fn is_repeatable(status: StatusCode, method: &Method, headers: &HeaderMap) -> bool {
     let says_not_done = !status.is_server_error() || status.as_u16() == 529;
     says_not_done || is_idempotent(method, headers)

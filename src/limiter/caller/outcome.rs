@@ -39,9 +39,8 @@ pub(crate) struct Episode {
 }
 
 impl Caller {
-    /// The head of an answer has arrived, and the server is done with it. What the request was charged
-    /// with, where the user has declared how many tokens there are; and what its body has to give back
-    /// when it ends.
+    /// The head of an answer has arrived. What the request was charged with, where the user has
+    /// declared how many tokens there are; and what its body has to give back when it ends.
     pub(crate) fn answered(
         &mut self,
         now: Instant,

@@ -132,7 +132,9 @@ impl Cycle {
     }
 
     pub(super) fn close(self) -> Option<Closed> {
-        let end = self.end?;
+        let mut end = self.end?;
+        // Callers went on until they heard of the refusal, and took what flowed in meanwhile.
+        end.empty_at = end.empty_at.max(self.last_sent_at);
         Some(Closed {
             cycle: self,
             end,
@@ -160,11 +162,6 @@ impl Closed {
     /// How long the server asked to wait.
     pub(super) fn wait(&self) -> Option<Duration> {
         self.end.wait
-    }
-
-    /// Since when nobody has taken of what flows in.
-    pub(super) fn flows_since(&self) -> Instant {
-        self.last_empty_at.max(self.cycle.last_sent_at)
     }
 
     pub(super) fn empty(&self) -> Empty {
@@ -286,6 +283,10 @@ fn flow(flowed: f64, took: Duration) -> Option<f64> {
 }
 
 impl Empty {
+    pub(super) fn last(&self) -> Instant {
+        self.last
+    }
+
     pub(super) fn since(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.first)
     }

@@ -225,10 +225,7 @@ impl Pace {
             now
         } else {
             let jitter = tempo.jitter().saturating_mul(2);
-            after(
-                closed.flows_since(),
-                self.requests(1).saturating_add(jitter),
-            )
+            after(empty.last(), self.requests(1).saturating_add(jitter))
         };
         self.due = after(first, self.requests(1));
         self.block = empty.since(now).max(self.block.mul_f64(0.9));
@@ -307,7 +304,10 @@ impl Pace {
                     self.interval = bounded(known.min(least));
                     // What went early was so by fewer intervals.
                     let early = self.due.saturating_duration_since(now);
-                    self.due = after(now, early.mul_f64(self.interval / known));
+                    self.due = after(
+                        now,
+                        nanoseconds(early.as_nanos() as f64 * (self.interval / known)),
+                    );
                 }
                 *extra = grown;
                 self.grows_at = after(now, refusal_time);

@@ -457,6 +457,7 @@ fn what_went_since_the_refused_one_has_taken_what_flowed_in() {
     rate.reserve(now, true, &world.tempo);
     rate.opened(&world.tempo);
     assert!(rate.opens_at(0) > Some(now), "{rate:?}");
+    assert!(rate.interval() > Some(SECOND / 20), "{:?}", rate.interval());
 }
 
 #[test]
