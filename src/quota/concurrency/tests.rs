@@ -243,6 +243,243 @@ fn what_was_served_at_a_greater_depth_is_no_cap() {
 }
 
 #[test]
+fn one_that_was_alone_or_follows_a_refusal_was_not_one_too_many() {
+    for (in_flight, again, said) in [
+        (1, false, Refuted),
+        (1, true, Refuted),
+        (2, true, Refuted),
+        (2, false, Possible),
+    ] {
+        let mut limit = Concurrency::default();
+        (0..in_flight).for_each(|_| _ = limit.reserve(Instant::now()));
+        limit.done();
+        assert_eq!(limit.refused(in_flight, again, 0.0), said);
+        assert_eq!(limit.is_limited(), said == Possible, "{in_flight} {again}");
+    }
+}
+
+#[test]
+fn three_quarters_of_what_was_served_are_not_too_many() {
+    for (in_flight, deepest, is_shallow) in [
+        (0, 0, false),
+        (0, 1, true),
+        (1, 1, false),
+        (74, 100, true),
+        (75, 100, false),
+        (148, 198, true),
+        (149, 198, false),
+    ] {
+        assert_eq!(super::is_shallow(in_flight, deepest), is_shallow);
+    }
+}
+
+#[test]
+fn one_more_fills_the_cap_when_all_places_but_one_are_taken() {
+    let mut server = Server::new(10);
+    server.burst(20);
+    for in_flight in (0..=10).rev() {
+        assert_eq!(server.limit.in_flight(), in_flight);
+        assert_eq!(server.limit.is_full(), in_flight >= 9, "{in_flight} of 10");
+        server.limit.done();
+    }
+    assert!(!Concurrency::default().is_full());
+}
+
+#[test]
+fn what_is_tried_beyond_the_cap_is_seen_as_a_part_of_it() {
+    let mut server = Server::new(10);
+    assert!(server.limit.snapshot(server.now).is_none());
+    server.burst(20);
+    server.limit.taught(server.now);
+    server.limit.cap.as_mut().unwrap().beyond = 3;
+    let seen = server.limit.snapshot(server.now + SECOND).unwrap();
+    assert_eq!((seen.limit, seen.remaining), (13, 3));
+    assert_eq!(seen.age, Some(SECOND));
+}
+
+#[test]
+fn nothing_is_left_of_a_cap_that_is_forgotten_but_what_is_in_flight() {
+    let mut server = Server::new(10);
+    server.burst(20);
+    server.limit.served(100);
+    server.limit.forget();
+    assert!(server.limit.is_open() && !server.limit.is_limited());
+    assert_eq!(server.limit.in_flight(), 10);
+    assert_eq!(server.burst(1), [Possible], "nothing was served deeper");
+}
+
+#[test]
+fn a_body_keeps_its_place_until_it_ends_and_work_lasts_as_long_as_it_takes() {
+    let (mut limit, tempo, now) = (Concurrency::default(), tempo(), Instant::now());
+    assert_eq!(limit.usual_work(&Tempo::default()), None);
+    assert_eq!(limit.usual_work(&tempo), tempo.usual_answer());
+    limit.reserve(now);
+    let [quick, slow] = [0, 1].map(|_| limit.streams(now));
+    limit.found();
+    assert_eq!(limit.in_flight(), 2);
+    for _ in 0..2 {
+        limit.ended(quick, Some(SECOND / 10));
+        assert_eq!(limit.in_flight(), 1, "it ends once");
+    }
+    assert_eq!(limit.usual_work(&tempo), tempo.usual_answer());
+    limit.ended(slow, Some(8 * SECOND));
+    assert!(!limit.is_in_use());
+    assert_eq!(limit.usual_work(&tempo), Some(8 * SECOND));
+}
+
+#[test]
+fn what_is_tried_has_proved_itself_once_a_refusal_would_be_known_or_the_work_be_done() {
+    let (trip, work) = (SECOND / 50, SECOND / 2);
+    for (is_confirmed, size, trial) in [(false, 12, trip), (true, 11, work)] {
+        let (mut cap, now) = (Cap::new(10), Instant::now());
+        cap.is_confirmed = is_confirmed;
+        for _ in 0..cap.patience {
+            cap.reserve(now, 10);
+        }
+        assert_eq!(cap.tried_at, None, "the cap is full, but nobody is beyond");
+        cap.reserve(now, size);
+        let before = now + trial - Duration::from_nanos(1);
+        cap.pass(before, trip, work);
+        assert_eq!(cap.size, 10);
+        cap.pass(now + trial, trip, work);
+        assert_eq!(
+            (cap.size, cap.beyond, cap.tried_at),
+            (size, 2 + size / 12, None)
+        );
+    }
+}
+
+#[test]
+fn more_are_tried_when_the_cap_was_full_for_long_enough() {
+    let (mut cap, now) = (Cap::new(20), Instant::now());
+    for filled in 1..=5 {
+        assert_eq!((cap.beyond, cap.patience), (0, 5));
+        cap.reserve(now, 19);
+        assert_eq!(cap.filled, filled - 1, "it was not full");
+        cap.reserve(now, 20);
+    }
+    assert_eq!((cap.beyond, cap.filled), (5, 5));
+    cap.reserve(now, 24);
+    assert_eq!(cap.tried_at, None);
+    cap.reserve(now, 25);
+    assert_eq!(cap.tried_at, Some(now));
+    let (mut cap, mut confirmed) = (Cap::new(20), Cap::new(20));
+    cap.reserve(now, 23);
+    assert_eq!(cap.beyond, 3, "of the first behind a pause, just those");
+    confirmed.is_confirmed = true;
+    (0..5).for_each(|_| confirmed.reserve(now, 20));
+    assert_eq!(confirmed.beyond, 1);
+}
+
+/// A cap that was found again, and was filled so often since.
+fn confirmed(size: u32, filled: u32) -> Cap {
+    let mut cap = Cap::new(size);
+    (cap.is_confirmed, cap.filled) = (true, filled);
+    cap
+}
+
+#[test]
+fn a_confirmed_cap_may_be_lower_by_a_quarter_but_by_no_more() {
+    for (size, least) in [(1, 2), (2, 2), (3, 3), (4, 4), (8, 7), (20, 16), (100, 76)] {
+        for depth in 1..=size {
+            let mut cap = confirmed(size, 0);
+            let said = cap.refused(depth, 7, false, 0.0);
+            let expected = if depth < least { Refuted } else { Possible };
+            assert_eq!(said, expected, "{depth} of {size}");
+            assert_eq!(cap.size, if said == Possible { 7 } else { size });
+            // One that is not confirmed bears none.
+            assert_eq!(Cap::new(size).refused(depth, 7, false, 0.0), Refuted);
+        }
+    }
+    let mut cap = confirmed(20, 0);
+    assert_eq!(cap.refused(18, 7, true, 0.0), Possible);
+    assert_eq!(
+        cap.size, 20,
+        "the others of that burst were sent before it shrank"
+    );
+}
+
+#[test]
+fn what_was_filled_by_more_than_a_quarter_and_yet_refuses_is_given_up_after_six_times() {
+    for (filled, again, depth, unexplained) in [
+        (5, false, 20, 0),
+        (6, false, 20, 1),
+        (6, true, 20, 0),
+        (0, false, 15, 1),
+        (0, true, 15, 0),
+    ] {
+        let mut cap = confirmed(20, filled);
+        cap.refused(depth, 19, again, 0.0);
+        assert_eq!(cap.unexplained, unexplained, "{filled} {again} {depth}");
+    }
+    let mut cap = confirmed(20, 0);
+    for refusals in 1..=MAX_UNEXPLAINED + 1 {
+        cap.filled = 6;
+        let is_one_too_many = refusals > MAX_UNEXPLAINED;
+        let said = cap.refused(20, 20, false, 0.0);
+        assert_eq!(said == Refuted, is_one_too_many, "{refusals}");
+        assert_eq!(cap.is_refuted(), is_one_too_many, "{refusals}");
+    }
+    assert!(Cap::new(20).is_refuted());
+}
+
+#[test]
+fn a_refusal_beyond_a_full_cap_confirms_it_unless_it_has_grown_by_more_than_a_quarter() {
+    for (filled, size, said) in [
+        (4, 20, Possible),
+        (5, 20, Confirmed),
+        (6, 25, Confirmed),
+        (6, 26, Refuted),
+        (0, 26, Refuted),
+    ] {
+        let mut cap = Cap::new(20);
+        (cap.size, cap.filled) = (size, filled);
+        assert_eq!(
+            cap.refused(size + 1, size, false, 0.0),
+            said,
+            "{filled} {size}"
+        );
+        assert_eq!(cap.is_confirmed, said == Confirmed);
+        assert_eq!((cap.refused_at, cap.filled), (size, 0));
+    }
+}
+
+#[test]
+fn a_try_costs_a_tenth_of_what_is_served_between_two() {
+    for (pause_ratio, patience) in [
+        (0.0, [80, 160, 320]),
+        (0.4, [80, 160, 320]),
+        (1.0, [200, 400, 800]),
+    ] {
+        let mut cap = Cap::new(20);
+        for patience in patience {
+            cap.filled = 5;
+            assert_eq!(cap.refused(21, 20, false, pause_ratio), Confirmed);
+            assert_eq!(cap.patience, patience, "{pause_ratio}");
+        }
+    }
+}
+
+#[test]
+fn requests_that_overtake_each_other_are_as_deep_as_those_in_flight() {
+    let mut server = Server::new(10);
+    server.burst(20);
+    server.limit.cap = Some(confirmed(10, 10));
+    server.limit.reserve(server.now);
+    server.limit.done();
+    assert_eq!(server.limit.refused(3, false, 0.0), Confirmed);
+}
+
+#[test]
+fn a_cap_that_is_not_sure_yet_is_kept_while_it_may_be_one() {
+    let mut server = Server::new(20);
+    server.burst(21);
+    // The first beyond it, before it was filled again.
+    assert_eq!(server.burst(1), [Possible]);
+    assert!(server.limit.is_limited());
+}
+
+#[test]
 fn who_is_no_longer_waited_for_counts_until_the_server_is_done() {
     let mut server = Server::new(2);
     server.burst(3);
