@@ -1,5 +1,8 @@
 //! What refusals say of the rate, and what is made of it.
 
+mod cycles;
+mod paces;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

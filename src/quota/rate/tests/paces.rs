@@ -1,0 +1,300 @@
+//! When requests are due at a rate.
+
+use super::*;
+use cycle::Sample;
+
+/// One each 100 ms, as so many admissions have told.
+fn pace(now: Instant, admitted: f64) -> Pace {
+    Pace::new(now, &sample(0.1, admitted))
+}
+
+fn sample(seconds: f64, admitted: f64) -> Sample {
+    Sample {
+        interval: seconds * 1e9,
+        admitted,
+        is_least: false,
+    }
+}
+
+/// Refusals come after 10 ms, all of them.
+fn tempo() -> Tempo {
+    let mut tempo = Tempo::default();
+    (0..100).for_each(|_| tempo.refused(SECOND / 100));
+    tempo
+}
+
+/// A cycle of so many that ended at `empty_at`.
+fn closed(admitted: u64, empty_at: Instant, wait: Option<Duration>) -> Closed {
+    let mut cycle = Cycle::new(empty_at);
+    (0..=admitted).for_each(|_| cycle.sent(empty_at, true));
+    cycle.refused(empty_at, wait);
+    cycle.close().unwrap()
+}
+
+#[test]
+fn so_many_flow_in_and_so_many_are_due_and_no_more_than_can_be_had_at_once() {
+    let now = Instant::now();
+    let mut pace = pace(now, 8.0);
+    assert_eq!(
+        [0, 1, 9, 10].map(|tenths| pace.flow(SECOND / 10 * tenths)),
+        [0, 1, 9, 10]
+    );
+    assert_eq!(pace.burst(), 8);
+    for (burst, at_once) in [(20.0, 18), (0.5, 1)] {
+        pace.set_burst(burst);
+        assert_eq!(
+            pace.burst(),
+            at_once,
+            "nine tenths of it, and one at the least"
+        );
+    }
+    pace.set_burst(20.0);
+    let due_by = |tenths| pace.due_by(now + SECOND / 10 * tenths);
+    assert_eq!(
+        [0, 1, 2, 16, 17, 18, 100].map(due_by),
+        [1, 2, 3, 17, 18, 18, 18]
+    );
+    assert_eq!(pace.due_by(now - Duration::from_nanos(1)), 0);
+    assert_eq!(pace.full_at(), now + SECOND / 10 * 17);
+}
+
+#[test]
+fn as_many_go_at_once_after_idleness_as_can_be_had() {
+    let now = Instant::now() + 1_000 * SECOND;
+    let mut pace = pace(now - 10 * SECOND, 100.0);
+    pace.set_burst(20.0);
+    let closed = closed(100, now - 10 * SECOND, Some(SECOND));
+    pace.resume(now - 9 * SECOND, &closed, &tempo());
+    let mut at_once = 0;
+    while pace.opens_at(0) <= now && !pace.is_probing() {
+        pace.reserve(now, at_once, None, SECOND / 100);
+        at_once += 1;
+    }
+    assert_eq!(at_once, 18);
+}
+
+#[test]
+fn the_least_is_taken_from_a_few_admissions_and_never_for_a_lower_rate() {
+    for (admitted, seconds, learned) in [
+        (7.0, 0.05, 0.1),
+        (8.0, 0.05, 0.05),
+        (100.0, 0.05, 0.05),
+        (100.0, 0.2, 0.1),
+    ] {
+        let mut pace = pace(Instant::now(), 20.0);
+        pace.learn(&Sample {
+            is_least: true,
+            ..sample(seconds, admitted)
+        });
+        assert_eq!(
+            pace.interval(),
+            super::seconds(learned),
+            "{admitted} {seconds}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_back_in_small_lumps_is_spread_and_the_rest_counts_from_when_it_was_used_up() {
+    let now = Instant::now() + 1_000 * SECOND;
+    let millisecond = SECOND / 1_000;
+    for (wait, admitted, spread) in [
+        (None, 100, true),
+        (Some(SECOND), 10, false),
+        // Two intervals, and a second for the rounding.
+        (Some(1_200 * millisecond), 10, false),
+        (Some(1_201 * millisecond), 10, true),
+        (Some(10 * SECOND), 49, true),
+        (Some(10 * SECOND), 50, false),
+        (Some(SECOND), 100, false),
+    ] {
+        let mut pace = pace(now, 20.0);
+        let empty_at = now - 10 * SECOND;
+        pace.resume(now, &closed(admitted, empty_at, wait), &tempo());
+        let due = pace.opens_at(0);
+        let interval = SECOND / 10;
+        let expected = if spread {
+            now + interval
+        } else {
+            empty_at + 2 * interval
+        };
+        assert_eq!(due, expected, "{wait:?} {admitted}");
+    }
+}
+
+/// How long it takes until the first goes before it is due, behind a pause of that length.
+fn patience(pace: &mut Pace, paused: Duration, tempo: &Tempo) -> Duration {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    // Spread over its time, and so told that nothing comes at once.
+    let wait = Some(10 * SECOND);
+    pace.resume(opened_at, &closed(10, opened_at - paused, wait), tempo);
+    let mut admitted = 0;
+    loop {
+        let now = pace.opens_at(0).max(opened_at);
+        admitted += 1;
+        if pace.reserve(now, admitted, None, tempo.refusal_time()) {
+            return now - opened_at;
+        }
+    }
+}
+
+#[test]
+fn a_rate_that_has_just_risen_is_tried_sooner_than_one_that_has_fallen() {
+    let trip = SECOND / 100;
+    for (seconds, requests) in [(0.5, 12), (0.05, 3)] {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e6);
+        pace.learn(&sample(seconds, 20.0));
+        assert_eq!(pace.interval(), super::seconds(seconds));
+        let interval = pace.interval();
+        let patience = patience(&mut pace, SECOND, &tempo());
+        let least = if requests == 3 { 3 * trip } else { 20 * trip };
+        let expected = (interval * requests).max(least);
+        assert!(
+            (expected..=expected + interval).contains(&patience),
+            "{patience:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn a_probe_waits_for_as_many_round_trips_as_the_rate_is_uncertain() {
+    let mut tempo = Tempo::default();
+    (0..100).for_each(|_| tempo.refused(SECOND));
+    for (learned, trips) in [(0.05, 3), (0.2, 20)] {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e6);
+        pace.learn(&sample(learned, 20.0));
+        let patience = patience(&mut pace, SECOND, &tempo);
+        let expected = trips * SECOND;
+        let interval = pace.interval();
+        assert!(
+            (expected..=expected + interval).contains(&patience),
+            "{patience:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn where_a_refusal_loses_quota_a_probe_waits_until_that_is_a_tenth() {
+    let pause = 60 * SECOND;
+    for (samples, burst, times) in [(0, 1.0, 1), (1, 1.0, 10), (1, 1e6, 0)] {
+        let mut pace = pace(Instant::now(), 100.0);
+        (0..samples).for_each(|_| pace.learn(&sample(0.1, 100.0)));
+        pace.set_burst(burst);
+        let patience = patience(&mut pace, pause, &tempo());
+        let expected = (pause * times).max(12 * SECOND / 10);
+        assert!(
+            (expected..=expected + SECOND).contains(&patience),
+            "{patience:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_learned_is_doubted_after_more_than_a_minute_without_need_of_it() {
+    for (idle, is_doubted) in [(60 * SECOND, false), (61 * SECOND, true)] {
+        let opened_at = Instant::now() + 10_000 * SECOND;
+        let mut pace = pace(opened_at, 100.0);
+        pace.set_burst(1.0);
+        // So long a pause that the next probe is far off.
+        let closed = closed(10, opened_at - 3_600 * SECOND, Some(3_600 * SECOND));
+        pace.resume(opened_at, &closed, &tempo());
+        let now = pace.opens_at(0) + idle;
+        assert!(!pace.reserve(now, 1, None, SECOND / 100));
+        let next = pace.opens_at(0);
+        assert_eq!(pace.reserve(next, 2, None, SECOND / 100), is_doubted);
+    }
+}
+
+#[test]
+fn where_no_time_is_named_the_pace_rises_by_larger_and_larger_steps_and_then_sooner() {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    let mut pace = pace(opened_at, 100.0);
+    pace.resume(opened_at, &closed(10, opened_at, None), &tempo());
+    let (mut rises, mut since) = (Vec::new(), opened_at);
+    for _ in 0..5 {
+        let (before, mut now) = (pace.interval(), since);
+        while pace.interval() == before {
+            now = pace.opens_at(0);
+            assert!(!pace.reserve(now, 1, None, SECOND / 100));
+        }
+        let rise = ratio(before, pace.interval());
+        let requests = ratio(now - since, before).round();
+        rises.push((requests as u32, (rise * 100.0).round() / 100.0));
+        since = now;
+    }
+    assert_eq!(
+        rises,
+        [(12, 1.16), (13, 1.32), (4, 1.64), (4, 2.0), (4, 2.0)]
+    );
+}
+
+/// A request in ten seconds, where one more goes now before it is due; refusals come within a
+/// hundredth of a second.
+fn probing() -> (Pace, Instant) {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    let mut pace = Pace::new(opened_at, &sample(10.0, 100.0));
+    pace.set_burst(1e3);
+    let closed = closed(10, opened_at, Some(100 * SECOND));
+    pace.resume(opened_at, &closed, &tempo());
+    let mut now = opened_at;
+    while !pace.is_probing() {
+        now = pace.opens_at(0);
+        pace.reserve(now, 100, None, SECOND / 100);
+    }
+    (pace, now)
+}
+
+#[test]
+fn twice_as_many_go_before_they_are_due_but_at_most_a_tenth_of_all_more() {
+    let (mut pace, began) = probing();
+    let mut now = began;
+    let trip = |now: Instant| (now - began).as_millis() / 10;
+    let mut by_trip = [0; 8];
+    loop {
+        now = now.max(pace.opens_at(0));
+        let Some(sent) = by_trip.get_mut(trip(now) as usize) else {
+            break;
+        };
+        *sent += 1;
+        pace.reserve(now, 100, None, SECOND / 100);
+    }
+    assert_eq!(by_trip, [1, 1, 2, 4, 8, 10, 10, 10]);
+}
+
+#[test]
+fn what_has_proved_to_be_admitted_within_a_time_is_the_least_rate() {
+    for (admitted, seconds) in [(1, 10.0), (2, 10.0), (101, 1.0)] {
+        let (mut pace, began) = probing();
+        let now = pace.opens_at(0).max(began + SECOND / 100);
+        pace.reserve(now, admitted, Some(100 * SECOND), SECOND / 100);
+        assert_eq!(pace.interval(), super::seconds(seconds), "{admitted}");
+    }
+}
+
+#[test]
+fn a_probe_that_holds_nobody_back_does_not_grow_and_proves_nothing() {
+    for late in [Duration::ZERO, SECOND] {
+        let (mut pace, began) = probing();
+        pace.set_burst(1.0);
+        let due = pace.opens_at(0).max(began) + 10 * SECOND;
+        pace.reserve(due + late, 1_000, Some(SECOND), SECOND / 100);
+        assert_eq!(pace.interval(), 10 * SECOND, "{late:?}");
+    }
+}
+
+#[test]
+fn a_rate_is_seen_and_so_many_flow_in_once_it_is_to_blame() {
+    let world = World::new(7 * SECOND, 1, Hint::Exact).learned();
+    let (rate, now) = (&world.rate, world.now);
+    assert_eq!(
+        [0, 69, 71].map(|seconds| rate.flow(SECOND * seconds)),
+        [0, 9, 10]
+    );
+    let seen = rate.snapshot(now).unwrap();
+    assert_eq!((seen.hold, seen.limit), (Hold::Rate, 1));
+    assert_eq!(seen.interval, rate.interval());
+    assert!(Rate::default().snapshot(now).is_none());
+    assert_eq!(Rate::default().flow(SECOND), 0);
+}
