@@ -91,9 +91,10 @@ mod tests {
     #[test]
     fn long_ones_count_for_longer() {
         let mut streams = Streams::default();
-        assert_eq!(counts_for(&mut streams), LEAST);
+        assert_eq!((counts_for(&mut streams), streams.longest()), (LEAST, None));
         streams.took(SECOND / 10);
         assert_eq!(counts_for(&mut streams), LEAST);
+        assert_eq!(streams.longest(), Some(SECOND / 10));
         streams.took(20 * SECOND);
         assert_eq!(counts_for(&mut streams), 80 * SECOND);
         for _ in 0..4 {

@@ -1,6 +1,7 @@
 //! The models together: whatever happens in whatever order.
 
 mod given_back;
+mod learned;
 
 use super::*;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};

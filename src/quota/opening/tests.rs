@@ -115,6 +115,41 @@ fn what_nobody_has_tried_proves_nothing() {
 }
 
 #[test]
+fn what_was_half_used_up_is_proved_until_nothing_is_undecided() {
+    let now = Instant::now();
+    for (used, grows) in [(49, false), (50, true)] {
+        let mut opening = Opening::default();
+        // A hundred of those who wait.
+        opening.expect(100 * CROWD, 0);
+        let steps: Vec<_> = (0..used).map(|_| go(&mut opening, now)).collect();
+        for step in steps {
+            opening.served(step);
+        }
+        for _ in 0..1_000 {
+            let step = go(&mut opening, now);
+            opening.served(step);
+        }
+        opening.expect(0, 0);
+        let more = if grows { used / 8 } else { 0 };
+        assert_eq!(send(&mut opening, now).len(), 5 + more, "{used}");
+    }
+}
+
+#[test]
+fn behind_a_pause_what_flows_in_is_had_once_one_was_served() {
+    let now = Instant::now();
+    let mut opening = Opening::default();
+    assert!(!opening.has_paused());
+    opening.refused(None);
+    opening.expect(0, 10);
+    assert!(opening.has_paused());
+    let first = send(&mut opening, now);
+    assert_eq!(first.len(), 1);
+    opening.served(first[0]);
+    assert_eq!(send(&mut opening, now).len(), 12);
+}
+
+#[test]
 fn one_goes_after_a_pause_and_with_each_that_was_not_refused_one_more() {
     let mut opening = closed(None);
     assert!(opening.is_at_pause());
