@@ -111,9 +111,11 @@ impl RoundTrip {
         let Some(Self { mean, deviation }) = known.filter(|known| took >= known.mean / 2) else {
             return first;
         };
+        // One that took no time at all, as from a cache, would bound all others for ever.
         let most = mean
             .saturating_mul(2)
-            .saturating_add(deviation.saturating_mul(8));
+            .saturating_add(deviation.saturating_mul(8))
+            .max(SHORTEST.as_nanos() as u64);
         let took = took.min(most);
         Self {
             mean: mean.saturating_mul(7).saturating_add(took) / 8,
@@ -219,6 +221,17 @@ mod tests {
         assert_eq!(tempo.usual_answer(), Some(ms(1_750)));
         tempo.refused(ms(40));
         assert!(!tempo.is_unknown());
+    }
+
+    #[test]
+    fn what_took_no_time_is_not_the_measure() {
+        let mut tempo = Tempo::default();
+        for took in [ms(0); 1].into_iter().chain([ms(500); 50]) {
+            tempo.refused(took);
+            tempo.served(took);
+        }
+        assert!(tempo.refusal_time() > ms(450), "{tempo:?}");
+        assert!(tempo.usual_answer() > Some(ms(450)), "{tempo:?}");
     }
 
     #[test]
