@@ -215,6 +215,16 @@ mod tests {
     }
 
     #[test]
+    fn whose_it_is_is_unknown_while_nothing_was_used() {
+        let mut account = Account::opened(10, 0, 0);
+        assert_eq!(account.ratio(), None);
+        account.reserve(1);
+        assert_eq!(account.ratio(), Some(1.0));
+        account.give_back(1);
+        assert_eq!(account.ratio(), None);
+    }
+
+    #[test]
     fn absurd_numbers_do_not_overflow() {
         let mut account = Account::met(u64::MAX, 0, u64::MAX, u64::MAX);
         account.reserve(u64::MAX);

@@ -425,6 +425,57 @@ mod tests {
     }
 
     #[test]
+    fn is_full_when_nothing_is_missing_and_not_before() {
+        let now = Instant::now();
+        let bucket = bucket(now, 30);
+        assert!(!bucket.is_full(now + seconds(30) - NANOSECOND));
+        assert!(bucket.is_full(now + seconds(30)));
+    }
+
+    #[test]
+    fn another_limit_or_another_rate_changes_what_is_charged_by() {
+        let now = Instant::now();
+        let mut bucket = bucket(now, 30);
+        for (limit, remaining, reset, changes) in [
+            ("60", "20", "40s", 1),
+            ("60", "20", "20s", 2),
+            ("60", "10", "25s", 2),
+            ("70", "20", "25s", 3),
+            ("70", "69", "1ms", 3),
+        ] {
+            let announced = announcement("requests", limit, remaining, reset);
+            bucket.announced(now, now, Cost::NONE, &announced);
+            assert_eq!(bucket.changes(), changes, "{limit} {remaining} {reset}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_of_a_bucket_leaves_it_as_it_is() {
+        let now = Instant::now();
+        let mut bucket = bucket(now, 30);
+        for (limit, remaining, reset) in [("0", "0", "1s"), ("60", "-1", "1s"), ("60", "0", "soon")]
+        {
+            let announced = announcement("requests", limit, remaining, reset);
+            bucket.announced(now, now, Cost::NONE, &announced);
+            assert_eq!((bucket.limit, bucket.changes()), (60, 1));
+            assert_eq!(bucket.full_at, now + seconds(30));
+        }
+    }
+
+    #[test]
+    fn what_was_announced_two_rounds_ago_no_longer_holds_back() {
+        let began = Instant::now();
+        let mut bucket = bucket(began, 0);
+        // From then on more is there than the first answer has said.
+        for (sent, came, until_full) in [(0, 10, 60), (5, 11, 60), (10, 20, 40)] {
+            let (sent_at, now) = (began + seconds(sent), began + seconds(came));
+            bucket.announced(now, sent_at + NANOSECOND, Cost::NONE, &requests(40));
+            let full_at = bucket.full_at - began;
+            assert_eq!(full_at.as_secs(), until_full, "{sent}");
+        }
+    }
+
+    #[test]
     fn a_bucket_that_is_nearly_full_is_open() {
         let now = Instant::now();
         for (limit, remaining, reset) in [("2000000", "1999980", "1ms"), ("10000", "9999", "6ms")] {

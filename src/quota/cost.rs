@@ -101,3 +101,70 @@ impl Unit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal;
+    use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+    use std::time::SystemTime;
+
+    /// Of each dimension the limit and what remains of it.
+    fn limits(dimensions: &[(&str, &str, &str)]) -> Vec<RateLimit> {
+        let mut headers = HeaderMap::new();
+        for &(dimension, limit, remaining) in dimensions {
+            for (field, value) in [("limit", limit), ("remaining", remaining)] {
+                let name = format!("x-ratelimit-{field}-{dimension}");
+                let name = HeaderName::try_from(name).unwrap();
+                headers.insert(name, HeaderValue::from_str(value).unwrap());
+            }
+        }
+        let signal = signal::read(StatusCode::OK, &headers, None, SystemTime::UNIX_EPOCH);
+        assert_eq!(signal.limits().len(), dimensions.len());
+        signal.limits().to_vec()
+    }
+
+    #[test]
+    fn a_size_explains_a_refusal_where_nothing_is_used_up() {
+        // Whether a request of 100 tokens is larger than the whole limit, or than what is left of it.
+        for (requests, tokens, exceeds, is_due) in [
+            (("60", "1"), ("1000", "99"), false, true),
+            (("60", "1"), ("1000", "100"), false, false),
+            (("60", "1"), ("100", "99"), false, true),
+            (("60", "1"), ("99", "99"), true, true),
+            (("60", "1"), ("99", "0"), false, false),
+            (("60", "0"), ("99", "99"), false, false),
+            (("60", "0"), ("1000", "99"), false, false),
+            (("99", "99"), ("1000", "1000"), false, false),
+        ] {
+            let limits = limits(&[
+                ("requests", requests.0, requests.1),
+                ("tokens", tokens.0, tokens.1),
+            ]);
+            assert_eq!(exceeds_limit(&limits, 100), exceeds, "{limits:?}");
+            assert_eq!(is_due_to_size(&limits, 100), is_due, "{limits:?}");
+        }
+        assert!(!exceeds_limit(&[], u64::MAX) && !is_due_to_size(&[], u64::MAX));
+        let of_requests_alone = limits(&[("requests", "60", "1")]);
+        assert!(!exceeds_limit(&of_requests_alone, 100));
+        assert!(!is_due_to_size(&of_requests_alone, 100));
+    }
+
+    #[test]
+    fn a_dimension_charges_by_what_its_name_counts() {
+        let cost = Cost::of_request(7).plus(Cost::of_request(3));
+        for (dimension, unit, name, units) in [
+            ("requests", Unit::Requests, "requests", 2),
+            ("default", Unit::Requests, "requests", 2),
+            ("tokens", Unit::Tokens, "tokens", 10),
+            ("input-tokens", Unit::Tokens, "tokens", 10),
+            ("tokens_usage_based", Unit::Tokens, "tokens", 10),
+        ] {
+            assert_eq!(Unit::of(dimension), unit);
+            assert_eq!((unit.name(), cost.count(unit)), (name, units));
+        }
+        assert_eq!(cost.minus(Cost::of_request(3)), Cost::of_request(7));
+        assert_eq!(cost.minus(cost), Cost::NONE);
+        assert_eq!(Cost::NONE.minus(cost), Cost::NONE);
+    }
+}

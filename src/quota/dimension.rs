@@ -184,3 +184,123 @@ impl Form {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal;
+    use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+    use std::time::SystemTime;
+
+    const ONE: Cost = Cost {
+        requests: 1,
+        tokens: 10,
+    };
+
+    /// Of 100 so many remain until a reset: a bucket's if it has a unit, else a window's.
+    fn announcement(dimension: &str, remaining: u64, reset: &str) -> RateLimit {
+        let mut headers = HeaderMap::new();
+        let remaining = remaining.to_string();
+        for (field, value) in [
+            ("limit", "100"),
+            ("remaining", &remaining),
+            ("reset", reset),
+        ] {
+            let name = HeaderName::try_from(format!("x-ratelimit-{field}-{dimension}")).unwrap();
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let signal = signal::read(StatusCode::OK, &headers, None, SystemTime::UNIX_EPOCH);
+        signal.limits()[0].clone()
+    }
+
+    fn answer(now: Instant) -> Answer {
+        Answer {
+            now,
+            sent_at: now,
+            cost: ONE,
+            uncounted: Cost::NONE,
+            is_refused: false,
+            on_the_way: Duration::from_millis(100),
+        }
+    }
+
+    #[test]
+    fn either_form_holds_back_by_what_is_left_and_lets_go_of_what_is_given_back() {
+        let now = Instant::now();
+        for (name, unit, reset) in [
+            ("requests", Unit::Requests, "100s"),
+            ("requests", Unit::Requests, "100"),
+            ("tokens", Unit::Tokens, "100s"),
+            ("tokens", Unit::Tokens, "100"),
+        ] {
+            let left = ONE.count(unit);
+            let announced = announcement(name, left, reset);
+            let mut dimension = Dimension::new(&answer(now), &announced).unwrap();
+            assert!(dimension.is(name) && !dimension.is("other") && *dimension.name() == *name);
+            assert_eq!(dimension.unit(), unit);
+            let later = now + Duration::from_millis(1);
+            let waits = |dimension: &Dimension| {
+                let opens_at = dimension.opens_at(later, Cost::NONE, ONE, Duration::ZERO);
+                // What is rounded off is less.
+                opens_at > later + Duration::from_micros(1)
+            };
+            dimension.announced(&answer(later), &announcement(name, left, reset));
+            assert!(!waits(&dimension), "{name} {reset}");
+            dimension.reserve(later, ONE);
+            assert!(waits(&dimension), "{name} {reset}");
+            dimension.give_back(ONE);
+            assert!(!waits(&dimension), "{name} {reset}");
+            let used_up = announcement(name, 0, &format!("1{reset}"));
+            dimension.announced(&answer(later), &used_up);
+            assert!(waits(&dimension), "{name} {reset}");
+            let until = now + Duration::from_secs(1_100);
+            assert!(!dimension.is_full(until) && dimension.is_full(until + Duration::from_secs(2)));
+            let seen = dimension.snapshot(later);
+            assert_eq!(
+                (seen.name(), seen.limit(), seen.remaining()),
+                (name, 100, 0)
+            );
+            assert_eq!(seen.source(), Source::Announced);
+            assert_eq!(seen.age(), Some(Duration::ZERO));
+            assert_eq!(seen.interval().is_some(), reset.ends_with('s'));
+            let reset = seen.reset().unwrap().as_secs();
+            assert!((1_099..=1_101).contains(&reset), "{reset}");
+        }
+    }
+
+    #[test]
+    fn the_other_form_takes_the_place_of_the_one_before() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(1);
+        let [bucket, window] = ["50s", "50"].map(|reset| announcement("requests", 50, reset));
+        let [sooner, window_sooner] =
+            ["25s", "25"].map(|reset| announcement("requests", 50, reset));
+        for [first, again, second] in [
+            [&bucket, &sooner, &window],
+            [&window, &window_sooner, &bucket],
+        ] {
+            let mut dimension = Dimension::new(&answer(now), first).unwrap();
+            for (announced, changes) in
+                [(first, 1), (again, 2), (second, 3), (second, 3), (first, 4)]
+            {
+                dimension.announced(&answer(later), announced);
+                assert_eq!(dimension.changes(), changes);
+                let is_steady = dimension.snapshot(later).interval().is_some();
+                assert_eq!(is_steady, announced.refills_continuously());
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_no_answer_speaks_of_is_unspoken_and_a_bucket_never() {
+        let now = Instant::now();
+        let over_at = now + Duration::from_secs(60);
+        for (reset, is_unspoken) in [("50s", false), ("50", true)] {
+            let announced = announcement("requests", 50, reset);
+            let mut dimension = Dimension::new(&answer(now), &announced).unwrap();
+            assert!(!dimension.is_unspoken(over_at));
+            dimension.reserve(over_at, ONE);
+            assert_eq!(dimension.is_unspoken(over_at), is_unspoken);
+        }
+    }
+}

@@ -134,6 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn what_touches_may_be_of_one_window() {
+        let epoch = Instant::now();
+        let first = end(epoch, 0, 0, ms(10_000));
+        let [touching, after] = [1_000, 1_001].map(|at| end(epoch, at, at, ms(10_000)));
+        assert!(first.narrowed(touching).is_some() && !touching.is_after(first));
+        assert!(first.narrowed(after).is_none() && after.is_after(first));
+    }
+
+    #[test]
+    fn is_vague_of_windows_that_are_no_longer_than_it_is_wide() {
+        let told = end(Instant::now(), 0, 500, ms(10_000));
+        assert!(told.is_vague(ms(1_500)));
+        assert!(!told.is_vague(ms(1_501)));
+    }
+
+    #[test]
     fn an_absurd_reset_does_not_overflow() {
         let epoch = Instant::now();
         let told = End::announced(epoch, epoch, Duration::MAX, Rounding::Down);

@@ -79,3 +79,32 @@ impl fmt::Display for RefusalCause {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_the_name_that_people_see() {
+        let tokens: Arc<str> = "tokens".into();
+        for (hold, name, shown) in [
+            (Hold::Pause, "pause", "pause"),
+            (Hold::Dimension(Arc::clone(&tokens)), "tokens", "tokens"),
+            (Hold::Declared("requests"), "requests", "declared requests"),
+            (Hold::Opening, "opening", "opening"),
+            (Hold::Rate, "rate", "rate"),
+            (Hold::Concurrency, "concurrency", "concurrency"),
+        ] {
+            assert_eq!((hold.name(), hold.to_string().as_str()), (name, shown));
+        }
+        for (cause, name) in [
+            (RefusalCause::Dimension(tokens), "tokens"),
+            (RefusalCause::Concurrency, "concurrency"),
+            (RefusalCause::Rate, "rate"),
+            (RefusalCause::Request, "request"),
+            (RefusalCause::Others, "others"),
+        ] {
+            assert_eq!((cause.name(), cause.to_string().as_str()), (name, name));
+        }
+    }
+}

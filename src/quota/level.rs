@@ -149,6 +149,29 @@ mod tests {
     }
 
     #[test]
+    fn intervals_that_touch_do_not_exclude_each_other() {
+        let exact = interval(1, 1_000).unwrap();
+        let rough = interval(2, 2_000).unwrap();
+        let slower = interval(1, 2_000).unwrap();
+        for (one, other, is_excluded) in [
+            (exact, rough, false),
+            (rough, slower, false),
+            (exact, slower, true),
+        ] {
+            assert_eq!(one.excludes(other), is_excluded);
+            assert_eq!(other.excludes(one), is_excluded);
+        }
+    }
+
+    #[test]
+    fn so_many_are_missing_as_flow_in_by_then() {
+        let exact = interval(1, 1_000).unwrap();
+        for (milliseconds, units) in [(0, 0), (1, 1), (1_000, 1), (1_001, 2), (59_500, 60)] {
+            assert_eq!(exact.units(Duration::from_millis(milliseconds)), units);
+        }
+    }
+
+    #[test]
     fn a_short_reset_tells_the_rate_only_roughly() {
         let level = |milliseconds| Level {
             limit: 60,

@@ -206,14 +206,14 @@ mod tests {
             assert_eq!(pause.refusals_with(sent_at), 1);
             assert!(!pause.refused(sent_at, until));
         }
-        assert_eq!(pause.refusals, 1);
+        assert_eq!(pause.refusals(), 1);
         assert_eq!(
             pause.refusals_with(until),
             2,
             "what was sent after the pause is another"
         );
         assert!(pause.refused(until, until + SECOND));
-        assert_eq!(pause.refusals, 2);
+        assert_eq!(pause.refusals(), 2);
     }
 
     #[test]
@@ -235,6 +235,26 @@ mod tests {
         assert_eq!(pause.refusals_with(until), 2);
         pause.served(until);
         assert_eq!(pause.refusals_with(until), 1);
+    }
+
+    #[test]
+    fn counts_for_something_until_a_minute_after_its_end() {
+        assert!(!Pause::default().was_on_of_late(Instant::now()));
+        let (pause, until) = paused_for(SECOND);
+        assert!(pause.was_on_of_late(until + 59 * SECOND));
+        assert!(!pause.was_on_of_late(until + 60 * SECOND));
+    }
+
+    #[test]
+    fn one_that_is_ended_holds_nobody_back_and_voids_what_was_admitted_behind_it() {
+        let (mut pause, until) = paused_for(5 * SECOND);
+        let admission = pause.release();
+        let now = until - SECOND;
+        pause.end(now);
+        assert_eq!(pause.ends_at(now), None);
+        assert_eq!((pause.refusals(), pause.refused_since()), (0, None));
+        assert!(!pause.is_current(admission));
+        assert_eq!(pause.refusals_with(now), 1);
     }
 
     #[test]

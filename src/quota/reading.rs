@@ -78,3 +78,59 @@ impl Model {
         admit
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{quota::Quota, snapshot::Source};
+    use std::{num::NonZeroU64, time::Duration};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn read(model: &Model, now: Instant) -> Reading {
+        let mut reading = Reading::new(now);
+        model.read(&mut reading);
+        reading
+    }
+
+    #[test]
+    fn shows_what_is_declared_and_under_way() {
+        let now = Instant::now();
+        let quota = Quota::requests(NonZeroU64::new(10).unwrap());
+        let mut model = Model::new(&[quota, quota.per_day()]);
+        let cost = Cost::of_request(0);
+        let reserved = model.reserve(now, cost, false);
+        model.sent(reserved, now);
+        let reading = read(&model, now);
+        assert_eq!(reading.in_flight, 1);
+        assert!(reading.pause().is_none());
+        let dimensions = reading.dimensions();
+        let seen: Vec<_> = dimensions
+            .iter()
+            .map(|d| (d.source(), d.remaining()))
+            .collect();
+        assert_eq!(seen, [(Source::Declared, 9); 2]);
+    }
+
+    #[test]
+    fn a_refusal_that_is_being_read_is_a_pause_without_a_cause() {
+        let now = Instant::now();
+        let mut model = Model::default();
+        let cost = Cost::of_request(0);
+        model.pause.reading(now + SECOND);
+        let pause = read(&model, now).pause().unwrap();
+        assert_eq!((pause.ends_in(), pause.cause()), (SECOND, None));
+        let foreseen = model.foreseen(now, Cost::NONE, cost);
+        assert_eq!(foreseen, Admit::At(now + SECOND, Hold::Pause));
+
+        model.blamed = Some(RefusalCause::Request);
+        let pause = read(&model, now).pause().unwrap();
+        assert_eq!(pause.cause(), None, "of the refusal before");
+        model.pause.refused(now, now + 5 * SECOND);
+        let pause = read(&model, now + SECOND).pause().unwrap();
+        assert_eq!(pause.ends_in(), 4 * SECOND);
+        assert_eq!(pause.cause(), Some(&RefusalCause::Request));
+        assert_eq!(pause.refusals(), 1);
+        assert!(read(&model, now + 5 * SECOND).pause().is_none());
+    }
+}

@@ -206,3 +206,209 @@ impl Share {
         told >= cost && told / cost < TICKETS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// Of a window that is first heard of now, of which so much is left for all.
+    fn met(now: Instant, remaining: u64) -> (Share, Account) {
+        let account = Account::met(1_000, remaining, 1, 0);
+        assert!(!account.is_all_ours());
+        (Share::unknown(now, now), account)
+    }
+
+    /// Of the window after one of which half was used, a quarter of that by us.
+    fn quarter(now: Instant, length: Duration) -> (Share, Account) {
+        let account = Account::met(1_000, 500, 125, 0);
+        let share = Share::unknown(now, now).next(&account, now, length);
+        (share, account.next(0))
+    }
+
+    /// How many of this cost may go now, one after the other.
+    fn send_all(share: &mut Share, account: &mut Account, now: Instant, cost: u64) -> u64 {
+        let mut sent = 0;
+        while share.opens_at(now, account, 0, cost) == Some(now) {
+            share.reserve(now, account, cost);
+            sent += 1;
+        }
+        sent
+    }
+
+    /// Opens after this time, and not before.
+    fn assert_opens(share: &Share, account: &Account, now: Instant, cost: u64, wait: Duration) {
+        let at = now + wait;
+        let opens_at = |now| share.opens_at(now, account, 0, cost);
+        assert_eq!(opens_at(now), Some(at));
+        assert_eq!(opens_at(at), Some(at));
+        if let Some(wait) = wait.checked_sub(NANOSECOND) {
+            assert_eq!(opens_at(now + wait), Some(at));
+        }
+    }
+
+    #[test]
+    fn half_of_our_share_may_be_under_way_whatever_each_costs() {
+        let now = Instant::now();
+        for (remaining, cost, sent) in [(60, 1, 7), (60, 3, 2), (61, 7, 1), (800, 1, 100)] {
+            let (mut share, mut account) = met(now, remaining);
+            assert_eq!(send_all(&mut share, &mut account, now, cost), sent);
+            let all = account.left();
+            assert_eq!(all, remaining - sent * cost);
+            assert_eq!(share.opens_at(now, &account, 0, all + 1), None);
+            assert_eq!(share.opens_at(now, &account, 1, all - 1), Some(now));
+        }
+    }
+
+    #[test]
+    fn where_half_is_less_than_one_a_whole_one_goes_alone() {
+        let now = Instant::now();
+        for (remaining, cost) in [(4, 1), (7, 1), (60, 15), (63, 15)] {
+            let (mut share, mut account) = met(now, remaining);
+            assert_eq!(send_all(&mut share, &mut account, now, cost), 1);
+        }
+        let (share, account) = met(now, 60);
+        assert_opens(&share, &account, now, 16, 4 * UNMEASURED);
+    }
+
+    #[test]
+    fn who_had_hardly_anything_may_have_one_under_way_while_ten_remain() {
+        let now = Instant::now();
+        for (remaining, opens_at) in [(10, Some(now)), (9, None)] {
+            let (mut share, account) = met(now, remaining);
+            share.ratio = LEAST_RATIO / 2.0;
+            assert_eq!(share.opens_at(now, &account, 0, 1), opens_at);
+        }
+    }
+
+    #[test]
+    fn what_nobody_answers_has_been_counted_after_a_second_and_what_others_sent_meanwhile() {
+        let now = Instant::now();
+        let (mut share, mut account) = met(now, 60);
+        assert_eq!(send_all(&mut share, &mut account, now, 1), 7);
+        assert_opens(&share, &account, now, 1, PATIENCE);
+        let sent = send_all(&mut share, &mut account, now + PATIENCE, 1);
+        assert_eq!((sent, account.low(), account.unheard()), (4, 60 - 4 * 7, 4));
+        assert_eq!(share.sent_at(), now + PATIENCE);
+    }
+
+    #[test]
+    fn who_meets_nobody_takes_twice_as_many_each_time() {
+        let now = Instant::now();
+        for (cost, all) in [(1, 8), (2, 4)] {
+            let (mut share, mut account) = met(now, 8);
+            for sent in [1, 1, 2, 4, all, all] {
+                assert_eq!(send_all(&mut share, &mut account, now, cost), sent);
+                account.tell(8, 0);
+                (0..sent).for_each(|_| share.heard(now, now, false));
+            }
+            share.heard(now, now, true);
+            assert_eq!(send_all(&mut share, &mut account, now, cost), 1);
+        }
+    }
+
+    #[test]
+    fn the_last_ones_are_asked_for_in_turn_the_lowest_first() {
+        let now = Instant::now();
+        for (remaining, cost, turn) in [(1, 1, 2), (2, 1, 3), (3, 1, 4), (6, 3, 3), (11, 3, 4)] {
+            let (mut share, account) = met(now, remaining);
+            assert_opens(&share, &account, now, cost, turn * UNMEASURED);
+            share.heard(now + LONG, now, true);
+            assert_opens(&share, &account, now, cost, LONG + turn * UNMEASURED);
+        }
+        let (mut share, account) = met(now, TICKETS);
+        share.ratio = LEAST_RATIO;
+        assert_eq!(share.opens_at(now, &account, 0, 1), None, "no ticket");
+        let (mut share, mut account) = met(now, TICKETS - 1);
+        share.reserve(now, &mut account, 1);
+        assert_opens(&share, &account, now, 1, PATIENCE);
+    }
+
+    #[test]
+    fn nothing_that_was_told_to_remain_is_no_ticket() {
+        let now = Instant::now();
+        let share = Share::unknown(now, now);
+        let mut account = Account::met(10, 0, 10, 0);
+        account.refuse(1);
+        assert_eq!(account.left(), 1);
+        assert_eq!(share.opens_at(now, &account, 0, 1), None);
+    }
+
+    #[test]
+    fn most_of_what_was_ours_is_ours_again_and_the_rest_is_left_to_latecomers() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        for (length, free_after) in [
+            (LONG, LATECOMERS),
+            (4 * second, second),
+            (2 * second, second / 2),
+        ] {
+            let (mut share, mut account) = quarter(now, length);
+            let seven_eighths = 219;
+            assert_eq!(send_all(&mut share, &mut account, now, 1), seven_eighths);
+            let left = 1_000 - seven_eighths;
+            let (free_at, asks_after) = (now + free_after, free_after.max(PATIENCE));
+            assert_eq!(share.opens_at(now, &account, 1, left - 1), Some(free_at));
+            assert_eq!(share.opens_at(now, &account, 1, left), None);
+            assert_opens(&share, &account, now, 1, asks_after);
+            assert_opens(&share, &account, now, left, asks_after);
+        }
+    }
+
+    #[test]
+    fn then_one_finds_out_what_remains() {
+        let now = Instant::now();
+        let (mut share, mut account) = quarter(now, LONG);
+        let free_at = now + LATECOMERS;
+        assert_eq!(
+            send_all(&mut share, &mut account, free_at, 1_000),
+            1,
+            "all of it"
+        );
+        let (mut share, mut account) = quarter(now, LONG);
+        send_all(&mut share, &mut account, now, 1);
+        share.heard(now + PATIENCE, free_at - NANOSECOND, false);
+        assert_eq!(send_all(&mut share, &mut account, free_at, 1), 1);
+        assert_opens(&share, &account, free_at, 1, PATIENCE);
+        account.tell(500, 0);
+        share.heard(free_at, free_at, true);
+        assert_eq!(send_all(&mut share, &mut account, free_at, 1), 15);
+        account.tell(100, 0);
+        share.heard(free_at, now, true);
+        assert_eq!(
+            send_all(&mut share, &mut account, free_at, 1),
+            12,
+            "late answers teach no less"
+        );
+    }
+
+    #[test]
+    fn who_was_alone_takes_all_until_others_are_met() {
+        let now = Instant::now();
+        let last = Account::met(1_000, 500, 500, 0);
+        let mut share = Share::unknown(now, now).next(&last, now, LONG);
+        assert_eq!(share.ratio().to_bits(), 1.0_f64.to_bits());
+        let mut account = last.next(0);
+        let unused = share.next(&account, now, LONG);
+        assert_eq!(unused.opens_at(now, &account, 999, 1), Some(now), "still");
+        share.reserve(now, &mut account, 1);
+        share.reserve(now + LONG, &mut account, 9);
+        assert_eq!((account.low(), account.unheard()), (1_000, 10));
+        assert_eq!(send_all(&mut share, &mut account, now, 1), 990);
+        let mut account = last.next(900);
+        assert!(account.tell(40, 0));
+        assert_ne!(share.opens_at(now, &account, 0, 30), Some(now));
+    }
+
+    #[test]
+    fn in_the_course_of_a_window_nothing_is_kept_and_nobody_waited_for() {
+        let now = Instant::now();
+        let (share, _) = quarter(now, LONG);
+        let mut share = share.in_course(now);
+        let mut account = Account::met(1_000, 80, 1, 0);
+        assert_eq!(send_all(&mut share, &mut account, now, 1), 10);
+        assert_eq!(share.ratio().to_bits(), 0.25_f64.to_bits());
+    }
+}

@@ -229,4 +229,6 @@ impl Window {
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
+mod spoken;
+#[cfg(test)]
 mod tests;

@@ -262,3 +262,6 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

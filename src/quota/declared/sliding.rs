@@ -258,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn is_empty_when_the_last_that_was_not_put_back_has_left() {
+        let began = Instant::now();
+        let mut log = Sliding::new(3, SPAN);
+        assert_eq!(log.empty_at(began, NONE), began);
+        (0..2_u32).for_each(|n| log.take(began + n * SPAN / 5, 1));
+        let now = began + SPAN / 5;
+        assert_eq!(log.empty_at(now, NONE), now + SPAN);
+        log.put_back(now, 1);
+        assert_eq!(log.empty_at(now, NONE), began + SPAN);
+        let longest = SPAN + SPAN / LARGEST_CUSHION;
+        assert!(log.is_empty(now + longest) && !log.is_empty(began + longest - NANOSECOND));
+    }
+
+    #[test]
     fn a_drained_one_opens_by_degrees_from_when_the_server_says() {
         let now = Instant::now();
         let mut log = Sliding::new(60, SPAN);

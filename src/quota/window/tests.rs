@@ -385,6 +385,78 @@ fn another_window_changes_what_is_charged_by() {
     assert_ne!(story.window.changes(), changes);
 }
 
+#[test]
+fn is_over_when_the_next_one_is_there_and_unspoken_until_it_is_told_of() {
+    let mut story = Story::alone();
+    let at = |story: &Story, now: u64| story.epoch + ms(now);
+    let is_over = |story: &Story, now| story.window.is_over(at(story, now));
+    assert!(!is_over(&story, 10_399) && is_over(&story, 10_400));
+    let is_unspoken = |story: &Story, sent| story.window.is_unspoken(at(story, sent));
+    assert!(!is_unspoken(&story, 10_400));
+    assert_eq!(story.send_all(10_400), 100);
+    assert!(!is_unspoken(&story, 10_399) && is_unspoken(&story, 10_400));
+    story.told((10_400, 10_500), 0, 50, 10);
+    assert!(!is_unspoken(&story, 10_400));
+}
+
+#[test]
+fn what_costs_more_than_is_left_waits_and_what_costs_nothing_wants_something() {
+    let mut story = Story::alone();
+    let now = story.epoch + ms(400);
+    let next = story.epoch + ms(10_400);
+    story.window.reserve(now, requests(60));
+    for (units, opens_at) in [(0, now), (39, now), (40, next), (100, next)] {
+        let cost = requests(units);
+        assert_eq!(story.window.opens_at(now, Cost::NONE, cost), opens_at);
+        assert_two_sided(&story.window, now, cost);
+    }
+    story.send_all(400);
+    assert_eq!(story.window.opens_at(now, Cost::NONE, Cost::NONE), next);
+    for (ahead, units, windows) in [(0, 50, 0), (50, 50, 0), (51, 50, 1), (150, 50, 1)] {
+        let opens_at = story.window.opens_at(now, requests(ahead), requests(units));
+        assert_eq!(opens_at, next + windows * seconds(10), "{ahead} {units}");
+    }
+}
+
+#[test]
+fn those_ahead_are_waited_for_behind_the_end_as_before_it() {
+    let story = Story::new("100", "0", "10").unwrap();
+    assert_eq!(story.opens_at(200, 0), 10_200);
+    // One in a hundred was ours, as far as is known.
+    assert_eq!(
+        story.opens_at(200, 1),
+        11_300,
+        "what is left is for latecomers first"
+    );
+    assert_eq!(story.window.standing(story.epoch).limit, 100);
+}
+
+#[test]
+fn what_would_have_room_at_the_very_end_goes_by_the_next_one() {
+    let mut story = Story::new("100", "60", "10").unwrap();
+    let at = |milliseconds| story.epoch + ms(milliseconds);
+    let now = at(9_200);
+    story.window.reserve(now, requests(5));
+    // What is under way has been counted after a second, and then the window ends.
+    for (cost, opens_at) in [(7, 10_200), (8, 11_300)] {
+        let cost = requests(cost);
+        assert_eq!(story.window.opens_at(now, Cost::NONE, cost), at(opens_at));
+        assert_two_sided(&story.window, now, cost);
+    }
+}
+
+#[test]
+fn one_that_goes_before_its_time_asks() {
+    let mut story = Story::new("100", "99", "10").unwrap();
+    assert_eq!(story.send_all(10_200), 1);
+    let shut_until = |story: &Story| story.window.present.shut_until() - story.epoch;
+    assert_eq!(shut_until(&story), ms(40_200));
+    story.window.reserve(story.epoch + ms(10_250), REQUEST);
+    assert_eq!(shut_until(&story), ms(40_250));
+    assert_eq!(story.send_all(10_300), 1);
+    assert_eq!(shut_until(&story), ms(40_250), "who goes in time does not");
+}
+
 /// Refused at the instant before, admitted exactly at it.
 fn assert_two_sided(window: &Window, now: Instant, cost: Cost) {
     let opens_at = window.opens_at(now, Cost::NONE, cost);
