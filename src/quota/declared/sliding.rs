@@ -162,7 +162,7 @@ impl Sliding {
     fn clear(&mut self, now: Instant) {
         let counts_for = self.counts_for(CEILING);
         while let Some(front) = self.entries.front() {
-            if front.units > 0 && after(front.last, counts_for) > now {
+            if after(front.last, counts_for) > now {
                 break;
             }
             self.units -= front.units;
