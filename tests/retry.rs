@@ -474,7 +474,8 @@ async fn an_outer_layer_learns_nothing_from_an_answer_of_the_inner_one() {
         ms(0),
         "the outer layer neither retries nor pauses"
     );
-    let throttled = outer.quota(Quota::requests(NonZero::<u64>::MIN).per_second());
+    let throttled =
+        RateLimitRetryLayer::new().quota(Quota::requests(NonZero::<u64>::MIN).per_second());
     let elsewhere = throttled.layer(Server::new(|_| ok()));
     elsewhere.oneshot(request(0)).await.unwrap();
     for _ in 0..2 {
@@ -483,5 +484,6 @@ async fn an_outer_layer_learns_nothing_from_an_answer_of_the_inner_one() {
         let report = answer.extensions().get::<RetryReport>().unwrap();
         assert!(report.answered_locally(), "though the outer layer waited");
     }
+    assert!(began.elapsed() > ms(1_000), "it did wait");
     assert_eq!(server.log().len(), 1);
 }
