@@ -71,7 +71,7 @@ async fn none_rests_longer_than_the_longest_delay() {
         Some(Duration::from_secs_f64(seconds))
     };
     let delays: Vec<_> = told.iter().filter_map(delay).collect();
-    assert!(delays.len() > 8, "{told:?}");
+    assert!(delays.len() > 4, "{told:?}");
     assert!(
         delays.iter().all(|&delay| delay <= ms(10_000)),
         "{delays:?}"
