@@ -533,6 +533,7 @@ whatever_it_is_told!(Panics, |_| panic!("an observer that panics"));
 struct Uses {
     layer: OnceLock<(Limits, RateLimitRetry<Server>)>,
     count: AtomicUsize,
+    depth: AtomicUsize,
 }
 
 struct Shared(Arc<Uses>);
@@ -540,10 +541,12 @@ whatever_it_is_told!(Shared, |shared: &Shared| shared.0.use_layer());
 
 impl Uses {
     fn use_layer(&self) {
-        // What it does is told to it as well.
-        if self.count.fetch_add(1, Ordering::Relaxed) > 200 {
+        // What it does is told to it as well, and may be without an end.
+        if self.depth.load(Ordering::Relaxed) == 8 {
             return;
         }
+        self.depth.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
         let (limits, service) = self.layer.get().unwrap();
         let _ = limits.snapshot();
         let partition = Partition::new(PARTITION);
@@ -558,6 +561,7 @@ impl Uses {
         };
         // Dropped wherever it is after its first poll.
         let _ = answer.now_or_never();
+        self.depth.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
