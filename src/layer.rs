@@ -140,8 +140,8 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// The delay after a refusal without a hint: `initial` after the first, half as long again after each one
     /// that follows in the same partition, up to `max`. Most limits count by a second, ten, a minute or
     /// an hour: where the delay would pass the end of one of these, counted from the first of the
-    /// refusals in a row, it is shortened to there, but never below `initial`. A random share of up to a
-    /// quarter is added.
+    /// refusals in a row, it is shortened to there, but never below `initial`; of a request that is
+    /// refused while others are served, it is not. A random share of up to a quarter is added.
     ///
     /// Default: 500 ms to 30 s, so that a dozen retries outlast the minute that most limits are counted
     /// by.

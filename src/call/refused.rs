@@ -96,7 +96,8 @@ where
     ) -> Decision {
         let episode = self.caller.episode();
         let tokens = self.options().and_then(|options| options.tokens);
-        let refusals = if self.is_singled_out() {
+        let is_singled_out = self.is_singled_out();
+        let refusals = if is_singled_out {
             episode.refusals.max(self.attempts)
         } else {
             episode.refusals
@@ -114,6 +115,7 @@ where
             attempt,
             refusals,
             refused_for: episode.refused_for,
+            is_singled_out,
             interval: episode.interval,
             random_ratio: episode.random_ratio,
             can_replay: self.body.can_replay(),

@@ -36,10 +36,13 @@ pub(crate) struct Refusal<'a> {
     pub(crate) signal: &'a Signal,
     /// Which attempt was refused, counted from 1.
     pub(crate) attempt: u32,
-    /// How many times in a row the partition has refused, this time included.
+    /// How many times in a row the partition has refused, this time included; or this request, if it
+    /// is singled out.
     pub(crate) refusals: u32,
     /// For how long the partition has served nobody.
     pub(crate) refused_for: Duration,
+    /// Whether others are served, so that it is not the end of a window that has to be waited for.
+    pub(crate) is_singled_out: bool,
     /// The time in which quota for one request flows in, if that is known: earlier than that it
     /// makes no sense to ask again.
     pub(crate) interval: Option<Duration>,
@@ -162,6 +165,9 @@ impl Policy {
                 wait.max(floor.min(most).min(self.max_delay))
             }
             Some(wait) => wait,
+            None if refusal.is_singled_out => {
+                backoff.delay(refusal.refusals, ratio).min(self.max_delay)
+            }
             None => {
                 let delay = backoff.delay_for(refusal.refusals, refusal.refused_for, ratio);
                 delay.min(self.max_delay)
@@ -213,6 +219,7 @@ mod tests {
             attempt: 1,
             refusals: 1,
             refused_for: Duration::ZERO,
+            is_singled_out: false,
             interval: None,
             random_ratio: 0.0,
             can_replay: true,
@@ -316,6 +323,25 @@ mod tests {
             "and at most so"
         );
         assert_eq!(delay(Some("50"), 1), seconds(50));
+    }
+
+    #[test]
+    fn one_that_is_singled_out_waits_for_the_end_of_no_window() {
+        let signal = signal(None);
+        let delay = |is_singled_out| {
+            let refusal = Refusal {
+                refusals: 7,
+                refused_for: Duration::from_millis(50),
+                is_singled_out,
+                ..refusal(&signal)
+            };
+            match POLICY.decide(&refusal) {
+                Decision::Retry { delay } => delay.as_millis(),
+                Decision::Return { .. } => unreachable!("nothing limits it"),
+            }
+        };
+        assert_eq!(delay(false), 950, "a second since the first refusal");
+        assert_eq!(delay(true), 5_695, "half as long again after each");
     }
 
     #[test]
