@@ -39,10 +39,9 @@ pub(crate) struct Refusal<'a> {
     /// How many times in a row the partition has refused, this time included; or this request, if it
     /// is singled out.
     pub(crate) refusals: u32,
-    /// For how long the partition has served nobody.
-    pub(crate) refused_for: Duration,
-    /// Whether others are served, so that it is not the end of a window that has to be waited for.
-    pub(crate) is_singled_out: bool,
+    /// For how long the partition has served nobody; `None` if others are served, so that it is not
+    /// the end of a window that has to be waited for.
+    pub(crate) refused_for: Option<Duration>,
     /// The time in which quota for one request flows in, if that is known: earlier than that it
     /// makes no sense to ask again.
     pub(crate) interval: Option<Duration>,
@@ -157,7 +156,7 @@ impl Policy {
         match refusal.signal.wait() {
             Some(wait) if refusal.refusals > 1 => {
                 let most = if refusal.refusals > TRUSTED {
-                    MAX_UNTRUSTED_FLOOR.max(refusal.refused_for / OUTAGE_PARTS)
+                    MAX_UNTRUSTED_FLOOR.max(refusal.refused_for.unwrap_or_default() / OUTAGE_PARTS)
                 } else {
                     MAX_FLOOR
                 };
@@ -165,11 +164,11 @@ impl Policy {
                 wait.max(floor.min(most).min(self.max_delay))
             }
             Some(wait) => wait,
-            None if refusal.is_singled_out => {
-                backoff.delay(refusal.refusals, ratio).min(self.max_delay)
-            }
             None => {
-                let delay = backoff.delay_for(refusal.refusals, refusal.refused_for, ratio);
+                let delay = match refusal.refused_for {
+                    Some(passed) => backoff.delay_for(refusal.refusals, passed, ratio),
+                    None => backoff.delay(refusal.refusals, ratio),
+                };
                 delay.min(self.max_delay)
             }
         }
@@ -218,8 +217,7 @@ mod tests {
             signal,
             attempt: 1,
             refusals: 1,
-            refused_for: Duration::ZERO,
-            is_singled_out: false,
+            refused_for: Some(Duration::ZERO),
             interval: None,
             random_ratio: 0.0,
             can_replay: true,
@@ -310,7 +308,7 @@ mod tests {
             let signal = signal(retry_after);
             POLICY.delay(&Refusal {
                 refusals: 100,
-                refused_for: Duration::from_secs(60) * minutes,
+                refused_for: Some(Duration::from_secs(60) * minutes),
                 ..refusal(&signal)
             })
         };
@@ -328,11 +326,10 @@ mod tests {
     #[test]
     fn one_that_is_singled_out_waits_for_the_end_of_no_window() {
         let signal = signal(None);
-        let delay = |is_singled_out| {
+        let delay = |is_singled_out: bool| {
             let refusal = Refusal {
                 refusals: 7,
-                refused_for: Duration::from_millis(50),
-                is_singled_out,
+                refused_for: (!is_singled_out).then_some(Duration::from_millis(50)),
                 ..refusal(&signal)
             };
             match POLICY.decide(&refusal) {
@@ -350,7 +347,7 @@ mod tests {
             let signal = signal(retry_after);
             match POLICY.decide(&Refusal {
                 refusals,
-                refused_for: Duration::from_secs(12),
+                refused_for: Some(Duration::from_secs(12)),
                 ..refusal(&signal)
             }) {
                 Decision::Retry { delay } => delay.as_millis(),
