@@ -29,10 +29,14 @@
 
 use crate::payload::Payload;
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts,
+    uri::Authority,
+};
 use std::{
-    fmt::{self, Write as _},
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState},
+    borrow::Cow,
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::Arc,
 };
 
@@ -140,7 +144,7 @@ pub fn by_model(request: &Request<'_>) -> Partition {
 
 /// By origin alone: for servers that count by address, or for a layer that has only one credential.
 pub fn by_origin(request: &Request<'_>) -> Partition {
-    Partition::new(Origin::of(request.head).to_string())
+    Partition::new(origin(request.head))
 }
 
 /// A function that names a request's partition.
@@ -182,62 +186,58 @@ impl Keyed {
     /// The key of the partition of this name, be it the user's or a [`label`].
     pub(crate) fn key(&self, partition: &Partition) -> PartitionKey {
         let (origin, fingerprint) = split_label(partition.as_str());
-        self.key_of(fingerprint, |text| text.write_str(origin))
+        self.key_of(origin, fingerprint)
     }
 
     /// The key of the partition that a request has by default: that of its [`label`], without the
     /// making of it.
+    #[inline]
     pub(crate) fn default_key(&self, head: &Parts) -> PartitionKey {
-        let fingerprint = self.fingerprint(&head.headers);
-        self.key_of(fingerprint, |text| Origin::of(head).write(text))
+        self.key_of(&origin(head), self.fingerprint(&head.headers))
     }
 
-    fn key_of(
-        &self,
-        fingerprint: Option<u64>,
-        write: impl FnOnce(&mut TextHasher) -> fmt::Result,
-    ) -> PartitionKey {
-        let mut text = self.text_hasher();
-        // Hashing cannot fail, and neither can the formatting of what labels are made of.
-        let _ = write(&mut text);
+    #[inline]
+    fn key_of(&self, origin: &str, fingerprint: Option<u64>) -> PartitionKey {
+        let mut hasher = self.0.build_hasher();
         if let Some(fingerprint) = fingerprint {
-            // No text has this byte.
-            text.write(&[0xFF]);
-            text.write(&fingerprint.to_ne_bytes());
+            // No text begins with this byte.
+            let mut prefix = [0xFF; 9];
+            prefix[1..].copy_from_slice(&fingerprint.to_ne_bytes());
+            hasher.write(&prefix);
         }
-        PartitionKey(text.finish())
+        hasher.write(origin.as_bytes());
+        PartitionKey(hasher.finish())
     }
 
     /// A keyed hash of the credential that a request carries, if it carries any.
+    #[inline]
     fn fingerprint(&self, headers: &HeaderMap) -> Option<u64> {
         let mut hasher = self.0.build_hasher();
         let mut is_any = false;
-        let beside = (FIELDS.len() + 1..).zip(&BESIDE);
-        let beside = beside.filter_map(|(index, name)| Some((index, headers.get(name)?)));
-        for (index, value) in credential(headers).into_iter().chain(beside) {
+        let mut add = |index: usize, value: &HeaderValue| {
             is_any = true;
             // No value is that long.
             hasher.write_usize(index << (usize::BITS - 8) | value.len());
             hasher.write(value.as_bytes());
+        };
+        if let Some((index, value)) = credential(headers) {
+            add(index, value);
+        }
+        for (index, name) in (FIELDS.len() + 1..).zip(&BESIDE) {
+            if let Some(value) = headers.get(name) {
+                add(index, value);
+            }
         }
         is_any.then(|| hasher.finish())
-    }
-
-    fn text_hasher(&self) -> TextHasher {
-        TextHasher {
-            hasher: self.0.build_hasher(),
-            chunk: [0; 64],
-            filled: 0,
-        }
     }
 }
 
 /// The name of the partition that a request has by default.
 pub(crate) fn label(head: &Parts, keyed: &Keyed) -> Partition {
-    let origin = Origin::of(head);
+    let origin = origin(head);
     Partition::new(match keyed.fingerprint(&head.headers) {
         Some(fingerprint) => format!("{origin}#{fingerprint:016x}"),
-        None => origin.to_string(),
+        None => origin.into_owned(),
     })
 }
 
@@ -267,6 +267,7 @@ static BESIDE: [HeaderName; 2] = [
 ];
 
 /// The credential of a request, and which of the fields it is from.
+#[inline]
 fn credential(headers: &HeaderMap) -> Option<(usize, &HeaderValue)> {
     let authorization = headers
         .get(header::AUTHORIZATION)
@@ -287,99 +288,35 @@ fn is_constant(authorization: &HeaderValue) -> bool {
     })
 }
 
-/// Where a request goes, without user and password, in lower case.
-enum Origin<'a> {
-    Uri(&'a str, Option<u16>),
-    Host(&'a str),
-    Unknown,
-}
-
-impl<'a> Origin<'a> {
-    fn of(head: &'a Parts) -> Self {
-        if let Some(authority) = head.uri.authority() {
-            let text = authority.as_str();
-            if !text.bytes().any(|byte| matches!(byte, b':' | b'@')) {
-                return Self::Uri(text, None);
-            }
-            let default = match head.uri.scheme_str() {
-                Some("http") => Some(80),
-                Some("https") => Some(443),
-                _ => None,
-            };
-            return Self::Uri(
-                authority.host(),
-                authority.port_u16().filter(|&port| Some(port) != default),
-            );
-        }
-        match head.headers.get(header::HOST).map(HeaderValue::to_str) {
-            Some(Ok(host)) => Self::Host(host),
-            _ => Self::Unknown,
-        }
+/// Where a request goes, without user and password, in lower case, and without a port that is the
+/// scheme's.
+#[inline]
+fn origin(head: &Parts) -> Cow<'_, str> {
+    let (authority, host) = (head.uri.authority(), || {
+        head.headers.get(header::HOST)?.to_str().ok()
+    });
+    let text = authority.map_or_else(|| host().unwrap_or("-"), Authority::as_str);
+    // Most have none of these, and every call comes here.
+    if !text
+        .bytes()
+        .any(|byte| matches!(byte, b':' | b'@' | b'A'..=b'Z'))
+    {
+        return text.into();
     }
-}
-
-impl Origin<'_> {
-    fn write(&self, text: &mut impl fmt::Write) -> fmt::Result {
-        let (host, port) = match *self {
-            Self::Uri(host, port) => (host, port),
-            Self::Host(host) => (host, None),
-            Self::Unknown => ("-", None),
+    let text = authority.map_or(text, |authority| {
+        let default = match head.uri.scheme_str() {
+            Some("http") => Some(80),
+            Some("https") => Some(443),
+            _ => None,
         };
-        // Most are in lower case already, and every call writes one.
-        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            for c in host.chars() {
-                text.write_char(c.to_ascii_lowercase())?;
-            }
-        } else {
-            text.write_str(host)?;
-        }
-        port.map_or(Ok(()), |port| write!(text, ":{port}"))
-    }
-}
-
-impl fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f)
-    }
-}
-
-/// Hashes text by chunks of a fixed size, so that the hash does not depend on the pieces it is
-/// written in.
-struct TextHasher {
-    hasher: DefaultHasher,
-    chunk: [u8; 64],
-    filled: usize,
-}
-
-impl TextHasher {
-    fn finish(mut self) -> u64 {
-        self.flush();
-        self.hasher.finish()
-    }
-
-    fn flush(&mut self) {
-        self.hasher.write(&self.chunk[..self.filled]);
-        self.filled = 0;
-    }
-
-    fn write(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            if self.filled == self.chunk.len() {
-                self.flush();
-            }
-            let room = &mut self.chunk[self.filled..];
-            let (next, later) = bytes.split_at(bytes.len().min(room.len()));
-            room[..next.len()].copy_from_slice(next);
-            self.filled += next.len();
-            bytes = later;
-        }
-    }
-}
-
-impl fmt::Write for TextHasher {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.write(text.as_bytes());
-        Ok(())
+        let port = authority.port_u16().filter(|&port| Some(port) != default);
+        let after_user = text.rsplit_once('@').map_or(text, |(_, after)| after);
+        port.map_or(authority.host(), |_| after_user)
+    });
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        text.to_ascii_lowercase().into()
+    } else {
+        text.into()
     }
 }
 
@@ -567,21 +504,6 @@ mod tests {
         ];
         let keys: std::collections::HashSet<_> = names.into_iter().chain(others).map(key).collect();
         assert_eq!(keys.len(), 8);
-    }
-
-    #[test]
-    fn the_hash_of_a_text_does_not_depend_on_its_pieces() {
-        let keyed = Keyed::default();
-        let text = "x".repeat(200) + "y";
-        let whole = keyed.key(&Partition::new(text.as_str()));
-        for split in 0..text.len() {
-            let pieces = keyed.key_of(None, |hasher| {
-                hasher.write_str(&text[..split])?;
-                hasher.write_str(&text[split..])
-            });
-            assert_eq!(pieces, whole);
-        }
-        assert_ne!(keyed.key(&Partition::new(&text[1..])), whole);
     }
 
     #[test]
