@@ -54,7 +54,8 @@ pin_project! {
         B: Body,
     {
         Inner { #[pin] body: B },
-        Again { again: Again<B> },
+        // Boxed, for most bodies are not of this kind, and all are moved.
+        Again { again: Box<Again<B>> },
     }
 }
 
@@ -85,6 +86,7 @@ impl<B: Body> ResponseBody<B> {
     }
 
     pub(super) fn again(again: Again<B>) -> Self {
+        let again = Box::new(again);
         Self {
             kind: Kind::Again { again },
             watched: None,
