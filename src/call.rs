@@ -79,6 +79,7 @@ where
     B::Error: Into<BoxError>,
     ResB: Body,
 {
+    #[inline]
     pub(crate) fn new(
         request: Request<B>,
         config: &Arc<Config>,
@@ -129,6 +130,7 @@ where
     }
 
     /// The first attempt, if the partition is open and nobody older waits.
+    #[inline]
     pub(crate) fn send_at_once(&mut self) -> Option<Request<M::Out>> {
         if self.caller.is_in_flight() {
             return self.request();
@@ -273,20 +275,21 @@ where
     }
 
     /// The next attempt's request; `None` if its body cannot be sent from the first byte.
+    #[inline]
     fn request(&mut self) -> Option<Request<M::Out>> {
         let body = self.body.attempt()?;
         self.attempts += 1;
         if self.attempts == 1 && self.config().retries_failures {
             self.caller.deposit(Instant::now());
         }
-        let mut request = Request::from_parts(self.head.clone(), self.map_body.map_body(body));
+        let mut head = self.head.clone();
         if self.attempts > 1 {
-            request.extensions_mut().insert(Attempt::new(self.attempts));
+            head.extensions.insert(Attempt::new(self.attempts));
             if let Some(span) = &self.span {
                 observe::resent(span, self.attempts - 1);
             }
         }
-        Some(request)
+        Some(Request::from_parts(head, self.map_body.map_body(body)))
     }
 
     /// The call waits to be sent again.
