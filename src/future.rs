@@ -106,6 +106,7 @@ where
     }
 
     /// With the first attempt under way.
+    #[inline]
     pub(crate) fn calling(
         service: S,
         call: Call<M, R, B, ResB, S::Error>,

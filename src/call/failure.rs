@@ -30,6 +30,7 @@ where
     ResB: Body,
 {
     /// What to do about a response that is no refusal, if the user calls it a failure.
+    #[inline]
     pub(super) fn look_for_failure(
         &self,
         response: Response<ResB>,

@@ -69,6 +69,7 @@ impl Admissions {
     }
 
     /// Puts back what was reserved for those that were not used in time; whether there were any.
+    #[inline]
     pub(super) fn lapse(&mut self, quota: &mut Model, now: Instant) -> bool {
         let mut lapsed = false;
         while let Some(&(at, ticket)) = self.lapses.front() {

@@ -163,6 +163,7 @@ impl Gate {
 
     /// Works on the state under the lock; then wakes and drops, without the lock, the wakers that
     /// the work has put on the lists.
+    #[inline]
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut State, &mut Wakers) -> T) -> T {
         let mut wakers = Wakers::default();
         let result = {
@@ -177,6 +178,7 @@ impl Gate {
 
     /// Works on the state under the lock so that the model changes. Afterwards all go that may, and
     /// those are told who now wait in vain; and, without the lock, those who observe.
+    #[inline]
     pub(super) fn learn<T>(
         &self,
         now: Instant,

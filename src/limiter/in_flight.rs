@@ -18,6 +18,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
+    #[inline]
     pub(super) fn insert(&mut self, sent: Sent) -> Number {
         let free = self.free.pop();
         let place = free.and_then(|free| self.places.get_mut(free as usize));
@@ -38,6 +39,7 @@ impl InFlight {
         *self.places.get(number.0 as usize)?
     }
 
+    #[inline]
     pub(super) fn take(&mut self, number: Number) -> Option<Sent> {
         let sent = self.places.get_mut(number.0 as usize)?.take()?;
         self.free.push(number.0);

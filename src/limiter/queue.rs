@@ -65,6 +65,7 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
+    #[inline]
     pub(super) fn wake_all(self) {
         if !self.wake.is_empty() {
             self.wake.into_iter().for_each(Waker::wake);
@@ -123,6 +124,7 @@ impl Queue {
     }
 
     /// Whether nobody older waits or holds an unused admission.
+    #[inline]
     pub(super) fn is_first(&self, ticket: Ticket) -> bool {
         let oldest = |first: Option<Ticket>| first.is_none_or(|first| ticket <= first);
         oldest(self.waiting.keys().next().copied()) && oldest(self.admissions.first())
@@ -239,6 +241,7 @@ impl Queue {
 
     /// Lets all go that may go at this instant. Returns whether a turn had lapsed: then somebody
     /// ahead is not being polled.
+    #[inline]
     pub(super) fn advance(&mut self, quota: &mut Model, now: Instant, wakers: &mut Wakers) -> bool {
         self.rise(now);
         quota.pass(now, self.waiting.len() as u64);

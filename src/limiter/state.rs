@@ -87,6 +87,7 @@ impl State {
     }
 
     /// The place of a call that arrives now.
+    #[inline]
     pub(super) fn ticket(&mut self, now: Instant, head_start: Duration) -> Ticket {
         self.last_number += 1;
         self.ticket_of(self.last_number, now, head_start)
@@ -104,6 +105,7 @@ impl State {
     }
 
     /// A new call, on its way at once if the partition is open and nobody older waits.
+    #[inline]
     pub(super) fn arrive(&mut self, claim: &Claim, now: Instant, wakers: &mut Wakers) -> Arrival {
         self.advance(now, wakers);
         if self.admits(claim, now) {
@@ -198,6 +200,7 @@ impl State {
 
     /// The head of an answer has arrived, and there is nothing more to be learned from it. The number
     /// of its body, if the server works on that.
+    #[inline]
     pub(super) fn answered(
         &mut self,
         now: Instant,

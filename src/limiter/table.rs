@@ -63,6 +63,7 @@ impl Table {
     }
 
     /// The gate of that partition, if it is there; and it counts as used.
+    #[inline]
     pub(super) fn use_known(&self, key: PartitionKey) -> Option<Arc<Gate>> {
         let entry = self.entries.get(&key)?;
         // Who comes to the same again and again writes nothing that others have to read.

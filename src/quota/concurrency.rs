@@ -114,6 +114,7 @@ impl Concurrency {
     }
 
     /// Time passes.
+    #[inline]
     pub(super) fn pass(&mut self, now: Instant, tempo: &Tempo) {
         while self.lingering.front().is_some_and(|&until| until <= now) {
             self.lingering.pop_front();
@@ -137,6 +138,7 @@ impl Concurrency {
     }
 
     /// A request is admitted; the depth that it has.
+    #[inline]
     pub(super) fn reserve(&mut self, now: Instant) -> u32 {
         self.in_flight += 1;
         if let Some(cap) = &mut self.cap {
@@ -151,6 +153,7 @@ impl Concurrency {
     }
 
     /// The server is done with a request.
+    #[inline]
     pub(super) fn done(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
@@ -166,6 +169,7 @@ impl Concurrency {
     }
 
     /// A request was served.
+    #[inline]
     pub(super) fn served(&mut self, depth: u32) {
         self.deepest = self.deepest.max(depth);
     }

@@ -35,6 +35,7 @@ struct Entry {
 
 impl Heads {
     /// One is admitted.
+    #[inline]
     pub(super) fn begin(&mut self, now: Instant, span: Span) {
         match self.entries.back_mut() {
             Some(back) if back.span == span => {
@@ -49,6 +50,7 @@ impl Heads {
     }
 
     /// One is answered, or nobody waits for it any longer; whether it was still counted.
+    #[inline]
     pub(super) fn end(&mut self, span: Span) -> bool {
         let place = self.entries.binary_search_by_key(&span, |entry| entry.span);
         let entry = place.ok().and_then(|place| self.entries.get_mut(place));
@@ -63,17 +65,20 @@ impl Heads {
     }
 
     /// The head of one has come so long after it was sent.
+    #[inline]
     pub(super) fn took(&mut self, took: Duration) {
         self.longest.took(took);
     }
 
     /// When the oldest no longer count.
+    #[inline]
     pub(super) fn overdue_at(&self) -> Option<Instant> {
         let oldest = self.entries.front()?;
         Some(after(oldest.last, self.longest.far().unwrap_or(UNANSWERED)))
     }
 
     /// No longer counts what has been out for far too long; how many these are.
+    #[inline]
     pub(super) fn pass(&mut self, now: Instant) -> u32 {
         let mut overdue = 0;
         while self.overdue_at().is_some_and(|at| at <= now) {

@@ -44,6 +44,7 @@ struct Entry {
 }
 
 impl Ledger {
+    #[inline]
     pub(super) fn admitted(&mut self, now: Instant, cost: Cost) -> Span {
         let began = *self.began.get_or_insert(now);
         let elapsed = now.saturating_duration_since(began);
@@ -66,24 +67,20 @@ impl Ledger {
     }
 
     /// Answered, or given back.
+    #[inline]
     pub(super) fn settled(&mut self, span: Span, cost: Cost) {
-        if let Some(entry) = self.entry(span) {
-            entry.outstanding = entry.outstanding.minus(cost);
-        }
         let Ok(place) = self.place(span) else { return };
-        let Entry {
-            outstanding,
-            abandoned,
-            ..
-        } = self.entries[place];
-        if outstanding.plus(abandoned) == Cost::NONE {
+        let entry = &mut self.entries[place];
+        entry.outstanding = entry.outstanding.minus(cost);
+        if entry.outstanding.plus(entry.abandoned) == Cost::NONE {
             self.entries.remove(place);
         }
     }
 
     /// Sent, and given up.
     pub(super) fn abandoned(&mut self, span: Span, cost: Cost) {
-        if let Some(entry) = self.entry(span) {
+        if let Ok(place) = self.place(span) {
+            let entry = &mut self.entries[place];
             entry.outstanding = entry.outstanding.minus(cost);
             entry.abandoned = entry.abandoned.plus(cost);
         }
@@ -91,6 +88,7 @@ impl Ledger {
 
     /// What the server may not have counted when it counted a request that was admitted in this
     /// span.
+    #[inline]
     pub(super) fn uncounted(&self, span: Span) -> Cost {
         let from = span.before();
         let recent = self.entries.iter().rev();
@@ -98,11 +96,6 @@ impl Ledger {
         recent.fold(Cost::NONE, |sum, entry| {
             sum.plus(entry.outstanding).plus(entry.abandoned)
         })
-    }
-
-    fn entry(&mut self, span: Span) -> Option<&mut Entry> {
-        let place = self.place(span).ok()?;
-        self.entries.get_mut(place)
     }
 
     fn place(&self, span: Span) -> Result<usize, usize> {

@@ -20,6 +20,7 @@ pub(super) struct Longest {
 
 impl Longest {
     /// One has taken so long.
+    #[inline]
     pub(super) fn took(&mut self, took: Duration) {
         let longest = self.longest.unwrap_or_default();
         // One that was kept in a drawer for hours does not tell how long all take.
@@ -33,6 +34,7 @@ impl Longest {
     }
 
     /// Far longer than they take, if one has ended.
+    #[inline]
     pub(super) fn far(&self) -> Option<Duration> {
         let far = |longest: Duration| longest.saturating_mul(FAR).max(LEAST);
         self.longest.map(far)

@@ -174,6 +174,7 @@ impl Model {
     }
 
     /// Time has passed, and so many wait. To be called before the model is asked.
+    #[inline]
     pub(crate) fn pass(&mut self, now: Instant, waiting: u64) {
         let refusal_time = self.tempo.refusal_time();
         let is_blind = self.tempo.is_unknown();
@@ -195,6 +196,7 @@ impl Model {
     }
 
     /// When a request of this cost may go, if nobody else goes before it.
+    #[inline]
     pub(crate) fn admit(&self, now: Instant, cost: Cost) -> Admit {
         self.foreseen(now, Cost::NONE, cost)
     }
@@ -255,6 +257,7 @@ impl Model {
     }
 
     /// Whether a dimension is known that counts tokens.
+    #[inline]
     pub(crate) fn counts_tokens(&self) -> bool {
         self.dimensions.iter().any(|d| d.unit() == Unit::Tokens) || self.declared.counts_tokens()
     }
@@ -277,6 +280,7 @@ impl Model {
 
     /// Takes a request's cost out of what is left, because it was admitted; it `waited`, or came
     /// when the partition was open.
+    #[inline]
     pub(crate) fn reserve(&mut self, now: Instant, cost: Cost, waited: bool) -> Reserved {
         let span = self.ledger.admitted(now, cost);
         let dimensions = self.dimensions.iter_mut();
@@ -297,11 +301,13 @@ impl Model {
     }
 
     /// Whether an admission may still be used: no pause has begun since, even if it is over.
+    #[inline]
     pub(crate) fn still_holds(&self, now: Instant, reserved: Reserved) -> bool {
         self.paused_until(now).is_none() && self.pause.is_current(reserved.release)
     }
 
     /// The admission is used now, which may be somewhat later than it was given.
+    #[inline]
     pub(crate) fn sent(&mut self, reserved: Reserved, now: Instant) -> Sent {
         self.declared.sent(reserved.at, now, reserved.cost);
         if reserved.at < now && reserved.rates == self.rates() {
@@ -358,6 +364,7 @@ impl Model {
     }
 
     /// An answer, by which the request was refused or not, announced what is left.
+    #[inline]
     pub(crate) fn announced(
         &mut self,
         now: Instant,
@@ -367,6 +374,16 @@ impl Model {
     ) {
         self.ledger.settled(sent.reserved.span, sent.reserved.cost);
         self.declared.answered(now, sent.at);
+        if !limits.is_empty() {
+            self.adopt(now, sent, is_refused, limits);
+        }
+        if !is_refused && self.served_at >= Some(sent.at) {
+            self.forget_unspoken(sent.at);
+        }
+    }
+
+    /// Takes over what was announced.
+    fn adopt(&mut self, now: Instant, sent: Sent, is_refused: bool, limits: &[RateLimit]) {
         let answer = Answer {
             now,
             sent_at: sent.at,
@@ -383,9 +400,6 @@ impl Model {
                 let new = Dimension::new(&answer, announced);
                 self.dimensions.extend(new);
             }
-        }
-        if !is_refused && self.served_at >= Some(sent.at) {
-            self.forget_unspoken(sent.at);
         }
     }
 
@@ -404,6 +418,7 @@ impl Model {
     }
 
     /// A request was not refused, and the server is done with it.
+    #[inline]
     pub(crate) fn served(&mut self, now: Instant, sent: Sent) {
         self.proved(now, sent);
         self.done(sent);
@@ -426,6 +441,7 @@ impl Model {
     }
 
     /// The server is done with a request, which may not have counted any longer.
+    #[inline]
     fn done(&mut self, sent: Sent) {
         if self.heads.end(sent.reserved.span) {
             self.concurrency.done();
@@ -433,6 +449,7 @@ impl Model {
     }
 
     /// The server has admitted a request.
+    #[inline]
     fn proved(&mut self, now: Instant, sent: Sent) {
         let took = now.saturating_duration_since(sent.at);
         self.tempo.served(took);
@@ -564,12 +581,14 @@ impl Model {
     }
 
     /// Which rates and limits are charged by: another number whenever one of them changes.
+    #[inline]
     fn rates(&self) -> u32 {
         let changes = self.dimensions.iter().map(Dimension::changes);
         changes.fold(self.forgotten, u32::wrapping_add)
     }
 
     /// When a request may go by what the server said and by what the user declared.
+    #[inline]
     fn known(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
         let mut admit = Admit::Now;
         // Of two that name the same instant the first is the reason: a pause is what people look
@@ -589,6 +608,7 @@ impl Model {
     }
 
     /// And by what only refusals have taught.
+    #[inline]
     fn learned(&self, now: Instant, ahead: u64, admit: &mut Admit) {
         // Who was told the limits need not try them.
         let is_told = !self.declared.is_empty() && !self.opening.has_paused();
@@ -614,7 +634,7 @@ impl Model {
 /// Pushes onto a queue that mostly has one at a time. Of many partitions the usual first room for four
 /// would be a good part of the memory.
 fn push<T>(queue: &mut VecDeque<T>, entry: T) {
-    if queue.is_empty() {
+    if queue.capacity() == 0 {
         queue.reserve_exact(1);
     }
     queue.push_back(entry);

@@ -116,11 +116,13 @@ impl Opening {
     }
 
     /// How many have proved to be admitted since the last refusal.
+    #[inline]
     pub(super) fn proved(&self) -> u64 {
         self.admitted.saturating_sub(self.undecided)
     }
 
     /// When the next may go, should no answer come before.
+    #[inline]
     pub(super) fn opens_at(&self, refusal_time: Duration) -> Option<Instant> {
         let oldest = self
             .recent
@@ -130,6 +132,7 @@ impl Opening {
     }
 
     /// Time passes: what is old enough is decided.
+    #[inline]
     pub(super) fn pass(&mut self, now: Instant, refusal_time: Duration, is_blind: bool) {
         while let Some(oldest) = self.recent.front_mut() {
             if oldest.progress != Progress::Decided {
@@ -149,12 +152,14 @@ impl Opening {
     }
 
     /// So many wait, and so many flow in while a refusal is on its way.
+    #[inline]
     pub(super) fn expect(&mut self, waiting: u64, flow: u64) {
         self.crowd = waiting / CROWD;
         self.flow = flow;
     }
 
     /// A request is admitted.
+    #[inline]
     pub(super) fn reserve(&mut self, now: Instant) -> Step {
         let step = Step {
             number: self.number + self.recent.len() as u64,
@@ -168,6 +173,7 @@ impl Opening {
     }
 
     /// It is sent, which may be somewhat later.
+    #[inline]
     pub(super) fn sent(&mut self, step: Step, now: Instant) {
         if let Some(recent) = self.recent(step) {
             recent.at = now;
@@ -176,6 +182,7 @@ impl Opening {
     }
 
     /// It was served.
+    #[inline]
     pub(super) fn served(&mut self, step: Step) {
         if self.settle(step) {
             self.decide(self.growth());

@@ -69,6 +69,7 @@ impl Model {
 
     /// When a call of this cost that arrives now is expected to go, with others of the cost `ahead`
     /// before it, and what holds it back: all that is known, and the refusals that are being read.
+    #[inline]
     pub(crate) fn foreseen(&self, now: Instant, ahead: Cost, cost: Cost) -> Admit {
         let mut admit = self.known(now, ahead, cost);
         if let Some(at) = self.pause.reading_until() {

@@ -41,6 +41,7 @@ impl Default for Tempo {
 
 impl Tempo {
     /// A request was served after so long.
+    #[inline]
     pub(super) fn served(&mut self, took: Duration) {
         self.answers = Some(RoundTrip::with(self.answers, took));
         self.measure();

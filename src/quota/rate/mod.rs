@@ -93,12 +93,14 @@ impl Rate {
     }
 
     /// How many flow in within that time, if the rate is known.
+    #[inline]
     pub(super) fn flow(&self, span: Duration) -> u64 {
         self.pace.as_ref().map_or(0, |pace| pace.flow(span))
     }
 
     /// When the next may go after `ahead` others. The first after a pause always may: the server
     /// said so.
+    #[inline]
     pub(super) fn opens_at(&self, ahead: u64) -> Option<Instant> {
         let is_open = self.closed.is_none() && self.cycle.as_ref().is_some_and(Cycle::is_open);
         let pace = self.pace.as_ref().filter(|_| self.is_to_blame && is_open);
@@ -106,16 +108,14 @@ impl Rate {
     }
 
     /// A request is admitted; it `waited`, or came when the quota was open.
+    #[inline]
     pub(super) fn reserve(&mut self, now: Instant, waited: bool, tempo: &Tempo) -> Turn {
-        let cycle = match self.cycle.take() {
-            Some(cycle) if cycle.is_open() => cycle,
-            last => {
-                self.close(last);
-                self.cycles = self.cycles.wrapping_add(1);
-                Cycle::new(now)
-            }
-        };
-        let cycle = self.cycle.insert(cycle);
+        if !self.cycle.as_ref().is_some_and(Cycle::is_open) {
+            let last = self.cycle.take();
+            self.close(last);
+            self.cycles = self.cycles.wrapping_add(1);
+        }
+        let cycle = self.cycle.get_or_insert_with(|| Cycle::new(now));
         cycle.sent(now, waited);
         if let Some(pace) = &mut self.pace {
             let since = self.empty.as_ref().map(|empty| empty.since(now));
@@ -154,6 +154,7 @@ impl Rate {
     }
 
     /// The first request after a pause was not refused: the quota is open again.
+    #[inline]
     pub(super) fn opened(&mut self, tempo: &Tempo) {
         let Some(opened_at) = self.cycle.as_ref().map(Cycle::began) else {
             return;
