@@ -1,6 +1,7 @@
 //! What a call costs that is answered at once, beside `tower::retry`, which has to keep the request as
 //! well: machine instructions, counted by valgrind, for they are the same on every machine and under
-//! any load; and beside them the time.
+//! any load; and beside them the time, the median of several processes, for where the memory of one
+//! happens to lie makes a difference of some percent.
 //!
 //! ```console
 //! cargo bench --bench overhead
@@ -45,6 +46,12 @@ const LONG: u64 = 3_000;
 const TIMED: u32 = 500;
 const ROUNDS: usize = 400;
 
+/// How many processes take the time.
+const PROCESSES: usize = 9;
+
+/// The argument of one that does.
+const TIMES: &str = "times";
+
 /// How long the spans are in which the calls of two threads are counted, and how many; the busiest
 /// counts, as others may use the machine.
 const SPAN: Duration = Duration::from_millis(20);
@@ -82,16 +89,24 @@ const OPENAI: [(&str, &str); 6] = [
 ];
 
 fn main() -> ExitCode {
-    let arguments: Vec<_> = env::args().collect();
-    if let [_, stack, calls] = &arguments[..] {
-        if let Ok(calls) = calls.parse() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match &arguments[..] {
+        [stack, calls] if STACKS.contains(&stack.as_str()) => {
             let mut call = stack_of(stack);
+            let calls = calls.parse().expect("a number of calls");
             (0..calls).for_each(|_: u64| call());
             return ExitCode::SUCCESS;
         }
+        [argument] if argument == TIMES => {
+            for nanos in times() {
+                println!("{nanos}");
+            }
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     if let Err(error) = compare() {
-        eprintln!("instructions are counted by valgrind: {error}");
+        eprintln!("{error}");
         return ExitCode::FAILURE;
     }
     println!("\n| two threads on | calls a second |\n| --- | ---: |");
@@ -179,20 +194,41 @@ fn answer(fields: bool) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
 fn compare() -> Result<(), Box<dyn Error>> {
     println!("| stack | instructions | × tower::retry | ns | × tower::retry |");
     println!("| --- | ---: | ---: | ---: | ---: |");
-    let instructions: Vec<_> = STACKS
-        .iter()
-        .map(|s| per_call(s))
-        .collect::<Result<_, _>>()?;
-    let costs: Vec<_> = instructions.into_iter().zip(times()).collect();
-    for (index, (stack, &(instructions, nanos))) in STACKS.iter().zip(&costs).enumerate() {
-        let (other, others) = costs[index / 3 * 3 + 1];
-        let ratios = (instructions as f64 / other as f64, nanos / others);
+    let instructions = STACKS.iter().map(|stack| per_call(stack));
+    let instructions = instructions.collect::<Result<Vec<_>, _>>()?;
+    let times = (0..PROCESSES).map(|_| times_of_a_process());
+    let times = times.collect::<Result<Vec<_>, _>>()?;
+    for (index, stack) in STACKS.iter().enumerate() {
+        let retry = index / 3 * 3 + 1;
+        let (count, others) = (instructions[index], instructions[retry]);
         println!(
-            "| {stack} | {instructions} | {:.2} | {nanos:.0} | {:.2} |",
-            ratios.0, ratios.1
+            "| {stack} | {count} | {:.2} | {:.0} | {:.2} |",
+            count as f64 / others as f64,
+            median(times.iter().map(|nanos| nanos[index])),
+            median(times.iter().map(|nanos| nanos[index] / nanos[retry])),
         );
     }
     Ok(())
+}
+
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<_> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}
+
+/// What [`times`] are in a process of their own.
+fn times_of_a_process() -> Result<Vec<f64>, Box<dyn Error>> {
+    let output = Command::new(env::current_exe()?).arg(TIMES).output()?;
+    let told = String::from_utf8(output.stdout)?;
+    let times = told
+        .lines()
+        .map(str::parse)
+        .collect::<Result<Vec<_>, _>>()?;
+    if times.len() != STACKS.len() {
+        return Err("a process that takes the time has failed".into());
+    }
+    Ok(times)
 }
 
 /// The nanoseconds of one call of each.
@@ -221,7 +257,8 @@ fn instructions(stack: &str, calls: u64) -> Result<u64, Box<dyn Error>> {
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(env::current_exe()?)
         .args([stack, &calls.to_string()])
-        .output()?;
+        .output()
+        .map_err(|error| format!("instructions are counted by valgrind: {error}"))?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
     }
