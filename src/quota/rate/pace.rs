@@ -11,7 +11,12 @@
 //! refused another one, then two, then four, until the quota is used up and the rate is known anew.
 //! The patience between two such probes grows as long as they find the rate to be what it was. A
 //! server that names no time punishes a probe with a wait of unknown length: there the pace rises by
-//! small steps instead.
+//! small steps instead, and falls back to what went well before.
+//!
+//! So it does where pauses cost more than they tell. Who may send ten in any second, sends them at once
+//! and is then told to wait for a second, loses most of the next one: unlike in a bucket nothing
+//! flows in. If such cycles follow each other, requests go evenly from then on, until one is refused at
+//! a pace that had gone well: then the quota is shared, and who goes evenly leaves it to the others.
 
 use super::{
     contrary::{Contrary, Verdict},
@@ -49,9 +54,15 @@ const STEP: u64 = 10;
 /// the cheapest clock. A smaller one is spread over its time.
 const LARGE_WINDOW: u64 = 50;
 
-/// The first step by which the pace rises where no time is named, and the largest.
+/// The first step by which the pace rises, and the largest; the first is half of it after a rise that
+/// was too large.
 const RISE: f64 = 0.16;
 const MAX_RISE: f64 = 1.0;
+
+/// So many cycles in a row of which a pause took more than this part are no chance. Those of a bucket
+/// that is probed often have pauses of a quarter as well.
+const ENOUGH: u32 = 3;
+const LOST: u32 = 3;
 
 /// Retry-After counts whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
@@ -75,6 +86,10 @@ pub(super) struct Pace {
     admitted: u64,
     /// The samples of late that the rate is far from.
     contrary: Contrary,
+    /// The first step by which the pace rises next.
+    rise: f64,
+    /// Cycles in a row of which a pause took much.
+    lost: u32,
 }
 
 /// How a higher rate is tried.
@@ -82,8 +97,13 @@ pub(super) struct Pace {
 enum Probe {
     /// So many go before they are due; fewer more each time, if a refusal is `costly`.
     Early { extra: u64, is_costly: bool },
-    /// By a pace that rises by the next `step` from `proved` nanoseconds.
-    Rise { step: f64, proved: f64 },
+    /// By a pace that rises from `proved` nanoseconds, by the next `step` when it was held for so
+    /// long.
+    Rise {
+        step: f64,
+        proved: f64,
+        hold: Duration,
+    },
 }
 
 impl Pace {
@@ -103,6 +123,8 @@ impl Pace {
             block: Duration::ZERO,
             admitted: 0,
             contrary: Contrary::default(),
+            rise: RISE,
+            lost: 0,
         }
     }
 
@@ -184,8 +206,16 @@ impl Pace {
         let Sample {
             interval, admitted, ..
         } = *sample;
+        let mut has_risen = false;
         if let Probe::Rise { proved, .. } = self.probe {
+            has_risen = self.interval < proved;
             self.interval = self.interval.max(proved);
+            if has_risen {
+                self.rise = RISE / 2.0;
+            } else {
+                // Others use the quota as well.
+                self.lost = 0;
+            }
         }
         if sample.is_least {
             if admitted >= FEW {
@@ -193,8 +223,14 @@ impl Pace {
             }
             return;
         }
+        let is_slower = interval > self.interval;
         match self.contrary.hear(sample, self.interval) {
+            // The pause behind a rise that was too large is no reason to be slower than before it.
+            Verdict::Changed { .. } | Verdict::Doubtful if has_risen && is_slower => {
+                self.grow_patience();
+            }
             Verdict::Changed { interval, admitted } => {
+                self.lost = 0;
                 self.has_fallen = interval > self.interval;
                 let patience = if self.has_fallen { PATIENCE } else { RISEN };
                 self.patience = patience.min(admitted);
@@ -208,10 +244,14 @@ impl Pace {
                 if self.patience < PATIENCE {
                     self.patience = (self.patience * 2.0).min(PATIENCE);
                 } else if !self.has_fallen {
-                    self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+                    self.grow_patience();
                 }
             }
         }
+    }
+
+    fn grow_patience(&mut self) {
+        self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
     }
 
     /// The pause is over, and the first request has gone.
@@ -220,7 +260,13 @@ impl Pace {
         let pause = empty.since_last(now);
         let wait = closed.wait();
         let is_lump = wait > Some(self.requests(2).saturating_add(ROUNDING));
-        let is_spread = wait.is_none() || is_lump && closed.admitted() < LARGE_WINDOW;
+        let is_lost = pause > self.requests(2) && pause > closed.took(now) / LOST;
+        self.lost = match wait {
+            Some(_) if !is_lump && (is_lost || self.is_even()) => self.lost.saturating_add(1),
+            _ => 0,
+        };
+        let rises = wait.is_none() || self.is_even();
+        let is_spread = rises || is_lump && closed.admitted() < LARGE_WINDOW;
         let first = if is_spread {
             now
         } else {
@@ -229,16 +275,19 @@ impl Pace {
         };
         self.due = after(first, self.requests(1));
         self.block = empty.since(now).max(self.block.mul_f64(0.9));
-        let is_costly = ratio(pause, self.interval()) > 0.8 * self.burst;
-        self.probe = match wait {
-            None => Probe::Rise {
-                step: RISE,
+        let is_costly = self.is_even() || ratio(pause, self.interval()) > 0.8 * self.burst;
+        self.probe = if rises {
+            Probe::Rise {
+                step: self.rise,
                 proved: self.interval,
-            },
-            Some(_) => Probe::Early {
+                // What is too fast shows only when the window is over.
+                hold: self.block * if self.is_even() { 2 } else { 1 },
+            }
+        } else {
+            Probe::Early {
                 extra: 0,
                 is_costly,
-            },
+            }
         };
         self.grows_at = after(now, self.patience(pause, is_costly, tempo.refusal_time()));
     }
@@ -251,14 +300,14 @@ impl Pace {
         let round_trips = if self.patience > RISEN { 20 } else { 3 };
         let price = if self.patience > PATIENCE { 10 } else { 1 };
         let price = pause.saturating_mul(if is_costly { price } else { 0 });
-        let block = match self.probe {
-            Probe::Rise { .. } => self.block,
+        let hold = match self.probe {
+            Probe::Rise { hold, .. } => hold,
             Probe::Early { .. } => Duration::ZERO,
         };
         worth
             .max(refusal_time.saturating_mul(round_trips))
             .max(price)
-            .max(block)
+            .max(hold)
     }
 
     fn probe(
@@ -271,7 +320,11 @@ impl Pace {
         let grown = self.grown();
         let next_due = after(self.due, self.requests(1));
         match &mut self.probe {
-            Probe::Rise { step, proved } => {
+            Probe::Rise { step, proved, hold } => {
+                if *proved > self.interval {
+                    self.rise = RISE;
+                    *step = step.max(2.0 * RISE);
+                }
                 *proved = self.interval;
                 self.interval = bounded(self.interval / (1.0 + *step));
                 *step = (*step * 2.0).min(MAX_RISE);
@@ -283,7 +336,7 @@ impl Pace {
                     self.patience
                 };
                 let worth = nanoseconds(self.patience.min(patience) * self.interval);
-                self.grows_at = after(now, worth.max(self.block));
+                self.grows_at = after(now, worth.max(*hold));
             }
             // Right behind one that is due, so that it is early by a whole interval.
             Probe::Early {
@@ -327,6 +380,11 @@ impl Pace {
                 extra.saturating_add(more.min(self.admitted / STEP).max(1))
             }
         }
+    }
+
+    /// Whether requests go evenly because pauses cost too much.
+    fn is_even(&self) -> bool {
+        self.lost >= ENOUGH
     }
 
     fn requests(&self, requests: u64) -> Duration {

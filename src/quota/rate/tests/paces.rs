@@ -230,6 +230,90 @@ fn where_no_time_is_named_the_pace_rises_by_larger_and_larger_steps_and_then_soo
     );
 }
 
+/// Requests go until the pace rises, by that ratio.
+fn rise(pace: &mut Pace) -> f64 {
+    let before = pace.interval();
+    while pace.interval() == before {
+        pace.reserve(pace.opens_at(0), 1, None, SECOND / 100);
+    }
+    (ratio(before, pace.interval()) * 100.0).round() / 100.0
+}
+
+/// So many cycles of `took`, at whose ends the server asks for `wait`, which it means.
+fn cycles(pace: &mut Pace, cycles: u32, took: Duration, wait: Duration) -> Instant {
+    let mut opened_at = Instant::now() + 10_000 * SECOND;
+    for _ in 0..cycles {
+        let mut cycle = Cycle::new(opened_at);
+        opened_at += took;
+        (0..=10).for_each(|_| cycle.sent(opened_at - wait, true));
+        cycle.refused(opened_at - wait, Some(wait));
+        pace.resume(opened_at, &cycle.close().unwrap(), &tempo());
+    }
+    opened_at
+}
+
+#[test]
+fn when_three_pauses_in_a_row_took_more_than_a_third_requests_go_evenly() {
+    let tenths = |tenths| SECOND / 10 * tenths;
+    let cases = [
+        (3, tenths(29), tenths(10), true),
+        (5, tenths(29), tenths(10), true),
+        (2, tenths(29), tenths(10), false),
+        (3, tenths(30), tenths(10), false),
+        // More than what a bucket may take for two at this rate.
+        (3, tenths(3), tenths(3), true),
+        (3, tenths(2), tenths(2), false),
+    ];
+    for (count, took, wait, is_even) in cases {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e3);
+        let opened_at = cycles(&mut pace, count, took, wait);
+        let waits = pace.opens_at(0) == opened_at + SECOND / 10;
+        assert_eq!(waits, is_even, "{count} of {took:?}, {wait:?}");
+    }
+}
+
+#[test]
+fn requests_that_go_evenly_do_so_until_one_is_refused_at_a_pace_that_had_gone_well() {
+    let goes_evenly = |pace: &mut Pace| {
+        let opened_at = cycles(pace, 1, SECOND * 10, SECOND);
+        pace.opens_at(0) == opened_at + pace.interval()
+    };
+    let mut pace = pace(Instant::now(), 100.0);
+    pace.set_burst(1e3);
+    cycles(&mut pace, 3, SECOND, SECOND);
+    assert!(goes_evenly(&mut pace));
+    rise(&mut pace);
+    pace.learn(&sample(0.2, 10.0));
+    assert_eq!(pace.interval(), SECOND / 10, "the pause is no reason");
+    assert!(goes_evenly(&mut pace));
+    pace.learn(&sample(0.1, 10.0));
+    assert!(!goes_evenly(&mut pace));
+}
+
+#[test]
+fn a_window_that_comes_back_at_once_ends_the_even_pace() {
+    let mut pace = pace(Instant::now(), 100.0);
+    pace.set_burst(1e3);
+    cycles(&mut pace, 3, SECOND, SECOND);
+    cycles(&mut pace, 1, SECOND * 10, SECOND * 2);
+    let opened_at = cycles(&mut pace, 1, SECOND * 10, SECOND);
+    assert!(pace.opens_at(0) < opened_at);
+}
+
+#[test]
+fn after_a_rise_that_was_too_large_the_next_is_half_of_it_and_once_that_went_well_twice_it() {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    let mut pace = pace(opened_at, 100.0);
+    let mut rises = Vec::new();
+    for rises_until_refused in [1, 1, 2, 1, 1] {
+        pace.resume(opened_at, &closed(10, opened_at, None), &tempo());
+        rises.extend((0..rises_until_refused).map(|_| rise(&mut pace)));
+        pace.learn(&sample(0.2, 10.0));
+    }
+    assert_eq!(rises, [1.16, 1.08, 1.08, 1.32, 1.08, 1.08]);
+}
+
 /// A request in ten seconds, where one more goes now before it is due; refusals come within a
 /// hundredth of a second.
 fn probing() -> (Pace, Instant) {
