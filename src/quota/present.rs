@@ -40,6 +40,9 @@ pub(super) struct Present {
     asked_at: Instant,
     /// The longest reset told of this window, and of the one before.
     longest: [Duration; 2],
+    /// How long windows are: the longest reset told since one was first spoken of that had not been
+    /// met in its course.
+    span: Option<Duration>,
     /// How many requests were sent in it.
     released: u64,
     /// How long a request is on its way at most.
@@ -76,6 +79,7 @@ impl Present {
             earliest_told_at: told.now,
             asked_at: told.now,
             longest: [told.reset, Duration::ZERO],
+            span: None,
             released: 0,
             on_the_way: told.on_the_way,
             carried: 0,
@@ -84,12 +88,17 @@ impl Present {
 
     /// The window after this one. What was sent before may count there: `own` for certain.
     pub(super) fn next(&self, opened_at: Instant, own: u64) -> Self {
+        let (carried, longest) = match self.end {
+            Some(_) => (self.carried, [Duration::ZERO, self.longest[0]]),
+            // All that was sent in it was sent longer ago than it lasts.
+            None => (0, self.longest),
+        };
         Self {
-            account: self.account.next(self.carried.max(own)),
+            account: self.account.next(carried.max(own)),
             share: self.share.next(&self.account, opened_at, self.length()),
             opened_at,
             end: None,
-            longest: [Duration::ZERO, self.longest[0]],
+            longest,
             released: 0,
             carried: 0,
             ..*self
@@ -106,8 +115,17 @@ impl Present {
 
     /// When it ended for certain, if it has.
     pub(super) fn over_at(&self, now: Instant) -> Option<Instant> {
-        let latest = self.end.map(|end| end.latest);
-        latest.filter(|&latest| latest <= now)
+        self.ends_at().filter(|&ends_at| ends_at <= now)
+    }
+
+    /// When it ends at the latest, if that is known.
+    fn ends_at(&self) -> Option<Instant> {
+        if let Some(end) = self.end {
+            return Some(end.latest);
+        }
+        let span = self.span.filter(|_| self.released > 0)?.max(SECOND);
+        let last_arrived_at = after(self.share.sent_at(), self.on_the_way);
+        Some(after(last_arrived_at, span))
     }
 
     pub(super) fn is_opened_at(&self, at: Instant) -> bool {
@@ -126,15 +144,13 @@ impl Present {
 
     /// When it ends at the latest, or it is time to ask.
     pub(super) fn shut_until(&self) -> Instant {
-        let since = self.asked_at.max(self.opened_at);
-        match self.end {
-            Some(end) => end.latest.min(after(self.asked_at, BELIEVED)),
-            None if self.account.unheard() > 0 => {
-                after(since, self.length().clamp(UNTOLD, BELIEVED))
-            }
-            // Nobody will tell.
-            None => after(since, self.length().clamp(SECOND, BELIEVED)),
+        if let Some(ends_at) = self.ends_at() {
+            return ends_at.min(after(self.asked_at, BELIEVED));
         }
+        let since = self.asked_at.max(self.opened_at);
+        let will_be_told = self.account.unheard() > 0;
+        let least = if will_be_told { UNTOLD } else { SECOND };
+        after(since, self.length().clamp(least, BELIEVED))
     }
 
     /// When the next may go after `ahead` others if the door opens by degrees.
@@ -212,6 +228,11 @@ impl Present {
         self.released = self.released.saturating_sub(requests);
     }
 
+    /// An answer speaks of some window.
+    pub(super) fn hear(&mut self, told: &Told) {
+        self.span = self.span.map(|span| span.max(told.reset));
+    }
+
     /// An answer has told when it ends.
     pub(super) fn tell_end(&mut self, told: &Told, end: End) {
         let is_same = self.end.is_some_and(|known| known.narrowed(end).is_some());
@@ -225,9 +246,12 @@ impl Present {
             self.carried = 0;
         }
         self.on_the_way = told.on_the_way;
-        self.end = Some(end);
         self.asked_at = told.now;
         self.longest[0] = self.longest[0].max(told.reset);
+        if self.end.is_none() && self.span.is_none() {
+            self.span = Some(self.length());
+        }
+        self.end = Some(end);
     }
 
     /// An answer has told what remains. Whether others must have used more of it than was known.
@@ -256,6 +280,7 @@ impl Present {
         let ratio = own.unwrap_or(self.share.ratio());
         self.account = Account::met_by(ratio, limit, told.remaining, told.uncounted);
         self.share = self.share.in_course(told.now);
+        self.span = None;
         self.carried = 0;
     }
 }

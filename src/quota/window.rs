@@ -175,6 +175,7 @@ impl Window {
             return;
         };
         self.roll(told.now);
+        self.present.hear(&told);
         let (end, is_too_early) = self.end(&told);
         let (end, is_moved) = match self.present.spoken_of(&told, end) {
             Spoken::Former => return self.present.hear_of_another(&told, 0),

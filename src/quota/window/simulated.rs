@@ -1,5 +1,6 @@
 //! One process and an honest server, whatever its windows, the network and the service are like:
-//! once an answer has come there is not one refusal.
+//! once an answer has come there is not one refusal. Only where answers may take as long as half a
+//! window, how long it is may have to be learned from a burst that comes too early, or from three.
 
 use super::{
     Window,
@@ -108,9 +109,10 @@ proptest! {
     #[test]
     fn not_one_is_refused(world in world()) {
         let (took, refused) = Run::new(world).run();
-        prop_assert_eq!(refused, 0);
-        // However slow the answers are, the windows are found, and most of each is used.
         let answer = 2 * world.latency.1 + world.service;
+        let is_slow = 2 * answer > world.length;
+        prop_assert!(refused <= if is_slow { 3 * world.limit } else { 0 }, "{refused}");
+        // However slow the answers are, the windows are found, and most of each is used.
         let windows = world.requests / world.limit + 3;
         let in_turn = world.requests / world.at_a_time.min(world.limit);
         let bound = windows * (world.length + answer + 2_000) + in_turn * answer;
@@ -252,10 +254,10 @@ impl Run {
     fn comes(&mut self, now: u64, id: usize) {
         let attempt = &self.attempts[id];
         self.ledger.settled(attempt.span, requests(1));
-        let took = Duration::from_millis(now - attempt.sent_at);
         if attempt.is_refused {
-            self.tempo.refused(took);
+            self.tempo.refused(self.at(now), self.at(attempt.sent_at));
         } else {
+            let took = Duration::from_millis(now - attempt.sent_at);
             self.tempo.served(took);
         }
         let answer = Answer {

@@ -145,7 +145,7 @@ fn is_on_from_the_end_of_the_one_before() {
     assert!(!opened.is_opened_at(before) && !opened.is_opened_by(before));
     assert!(opened.is_opened_by(at));
     assert_eq!(opened.length(), ms(10_000));
-    assert_eq!(opened.next(at, 0).length(), ms(0), "nothing was told of it");
+    assert_eq!(opened.next(at, 0).length(), ms(10_000), "as before it");
 }
 
 #[test]
@@ -165,6 +165,30 @@ fn asks_after_a_time_that_goes_by_what_is_under_way() {
     }
     present.asks(at(65_000));
     assert_eq!(present.shut_until(), at(95_000));
+}
+
+#[test]
+fn one_that_no_answer_speaks_of_lasts_a_second_at_least_and_one_asks_after_an_hour() {
+    let epoch = Instant::now();
+    for (reset, asks_after, is_over) in [
+        ("0.2", 1_100, true),
+        ("3000", 3_000_100, true),
+        ("7200", 3_600_000, false),
+    ] {
+        let story = |sent: u64| told(epoch, (sent, sent), 40, reset);
+        let [first, second] = [0, 10_000_000].map(story);
+        let met = Present::met(&first, first.end(Rounding::Up));
+        let mut opened = met.at(second.now);
+        assert_eq!(opened.over_at(epoch + ms(100_000_000)), None, "unknown");
+        opened.tell_end(&second, second.end(Rounding::Up));
+        let now = epoch + ms(20_000_000);
+        let mut unspoken = opened.at(now);
+        assert_eq!(unspoken.over_at(now + ms(100_000_000)), None, "unused");
+        unspoken.reserve(now, 1, 1);
+        let asks_at = now + ms(asks_after);
+        assert_eq!(unspoken.shut_until(), asks_at);
+        assert_eq!(unspoken.over_at(asks_at), is_over.then_some(asks_at));
+    }
 }
 
 #[test]

@@ -298,12 +298,52 @@ fn however_long_ago_it_was_opened_by_the_clock_no_more_go_than_the_limit() {
 
 #[test]
 fn without_an_answer_that_tells_the_end_one_asks_in_time() {
+    let mut story = Story::new("1", "0", "10").unwrap();
+    for (now, asks_at) in [(10_200, 40_200), (40_200, 70_200)] {
+        assert_eq!(story.send_all(now), 1);
+        assert_eq!(
+            story.opens_at(now, 0),
+            asks_at,
+            "how long windows are is unknown"
+        );
+    }
+}
+
+#[test]
+fn windows_that_are_over_before_their_answers_come_follow_each_other_at_their_length() {
     let mut story = Story::alone();
     story.send_all(400);
-    assert_eq!(story.send_all(10_400), 100);
-    assert_eq!(story.opens_at(10_400, 0), 40_400);
-    assert_eq!(story.send_all(40_400), 1);
-    assert_eq!(story.opens_at(40_400, 0), 70_400);
+    for now in [10_400, 20_500] {
+        assert_eq!(story.send_all(now), 100);
+        let next_at = u128::from(now) + 10_100;
+        assert_eq!(story.opens_at(now, 0), next_at);
+        assert_eq!(story.opens_at(now, 100), next_at + 10_000);
+    }
+    story.told((10_400, 24_000), 100, 0, 10);
+    assert_eq!(story.opens_at(24_000, 0), 30_600, "it was of one before");
+    story.told((10_400, 24_000), 100, 0, 11);
+    assert_eq!(story.opens_at(24_000, 0), 31_600, "but they are longer");
+}
+
+#[test]
+fn the_length_of_such_a_window_counts_from_the_last_that_was_sent_in_it() {
+    let mut story = Story::alone();
+    story.send_all(400);
+    for now in [10_400, 17_000] {
+        (0..50).for_each(|_| story.window.reserve(story.epoch + ms(now), REQUEST));
+    }
+    assert_eq!(story.opens_at(17_000, 0), 27_100);
+    assert_eq!(story.send_all(27_100), 100);
+}
+
+#[test]
+fn how_long_windows_are_is_forgotten_with_their_limit() {
+    let mut story = Story::alone();
+    let other = announcement("10", "0", "10").unwrap();
+    let answer = answer(story.epoch, 400, 500, 0);
+    story.window.announced(&answer, &other);
+    assert_eq!(story.send_all(10_500), 10);
+    assert_eq!(story.opens_at(10_500, 0), 40_500);
 }
 
 #[test]
