@@ -7,9 +7,13 @@
 //! four, for a refusal that comes later does little harm. Answers within a second stand for refusals
 //! if they come sooner, or none has been seen; until anything has come, 100 ms do.
 //!
+//! Of a burst that is refused the answers come in the order of how long they took, and the last ones
+//! are those that were lost on the way: they are no measure of what came back long before.
+//!
 //! [RFC 6298, section 2]: https://www.rfc-editor.org/rfc/rfc6298.html#section-2
 
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// About a round trip between continents: what stands for a round trip that nobody has measured.
 pub(super) const UNMEASURED: Duration = Duration::from_millis(100);
@@ -27,6 +31,8 @@ pub(super) struct Tempo {
     answers: Option<RoundTrip>,
     /// What the two tell, kept because it is asked for far more often than they change.
     refusal_time: Duration,
+    /// When the last of those was sent whose refusals have been taken for a measure.
+    measured_at: Option<Instant>,
 }
 
 impl Default for Tempo {
@@ -35,6 +41,7 @@ impl Default for Tempo {
             refusals: None,
             answers: None,
             refusal_time: UNMEASURED,
+            measured_at: None,
         }
     }
 }
@@ -47,10 +54,24 @@ impl Tempo {
         self.measure();
     }
 
-    /// A request was refused after so long.
-    pub(super) fn refused(&mut self, took: Duration) {
+    /// A request that was sent at `sent_at` was refused.
+    pub(super) fn refused(&mut self, now: Instant, sent_at: Instant) {
+        let took = now.saturating_duration_since(sent_at);
+        let is_last = self.measured_at < Some(sent_at);
+        if !is_last && self.refusals.is_some_and(|known| known.is_lost(took)) {
+            return;
+        }
+        self.measured_at = self.measured_at.max(Some(sent_at));
         self.refusals = Some(RoundTrip::with(self.refusals, took));
         self.measure();
+    }
+
+    /// The same for one that is sent after all others.
+    #[cfg(test)]
+    pub(super) fn refused_after(&mut self, took: Duration) {
+        let last = self.measured_at.unwrap_or_else(Instant::now);
+        let sent_at = last + Duration::from_nanos(1);
+        self.refused(sent_at + took, sent_at);
     }
 
     /// Whether nothing tells how long a round trip takes.
@@ -104,27 +125,33 @@ struct RoundTrip {
 impl RoundTrip {
     fn with(known: Option<Self>, took: Duration) -> Self {
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let first = Self {
-            mean: took,
-            deviation: took / 4,
+        let Some(known) = known.filter(|known| took >= known.mean / 2) else {
+            return Self {
+                mean: took,
+                deviation: took / 4,
+            };
         };
-        // One that took seconds where all others take milliseconds was lost on the way.
-        let Some(Self { mean, deviation }) = known.filter(|known| took >= known.mean / 2) else {
-            return first;
-        };
-        // One that took no time at all, as from a cache, would bound all others for ever.
-        let most = mean
-            .saturating_mul(2)
-            .saturating_add(deviation.saturating_mul(8))
-            .max(SHORTEST.as_nanos() as u64);
-        let took = took.min(most);
+        let took = took.min(known.most());
         Self {
-            mean: mean.saturating_mul(7).saturating_add(took) / 8,
-            deviation: deviation
+            mean: known.mean.saturating_mul(7).saturating_add(took) / 8,
+            deviation: known
+                .deviation
                 .saturating_mul(3)
-                .saturating_add(mean.abs_diff(took))
+                .saturating_add(known.mean.abs_diff(took))
                 / 4,
         }
+    }
+
+    /// One that took longer, seconds where all others take milliseconds, was lost on the way.
+    fn is_lost(self, took: Duration) -> bool {
+        took > Duration::from_nanos(self.most())
+    }
+
+    fn most(self) -> u64 {
+        let most = self.mean.saturating_mul(2);
+        let most = most.saturating_add(self.deviation.saturating_mul(8));
+        // One that took no time at all, as from a cache, would bound all others for ever.
+        most.max(SHORTEST.as_nanos() as u64)
     }
 
     fn mean(self) -> Duration {
@@ -168,7 +195,7 @@ mod tests {
         let mut tempo = Tempo::default();
         tempo.served(ms(8_000));
         for _ in 0..100 {
-            tempo.refused(ms(40));
+            tempo.refused_after(ms(40));
         }
         assert_eq!(tempo.refusal_time(), ms(40));
         assert_eq!(tempo.usual_answer(), Some(ms(14_000)));
@@ -178,8 +205,8 @@ mod tests {
     fn steady_round_trips_leave_no_deviation_and_spread_ones_do() {
         let [mut steady, mut spread] = [Tempo::default(), Tempo::default()];
         for i in 0..1_000_u64 {
-            steady.refused(ms(50));
-            spread.refused(ms(40 + i % 3 * 10));
+            steady.refused_after(ms(50));
+            spread.refused_after(ms(40 + i % 3 * 10));
         }
         assert_eq!(steady.jitter(), Duration::ZERO);
         assert!((ms(5)..ms(12)).contains(&spread.jitter()), "{spread:?}");
@@ -191,12 +218,12 @@ mod tests {
     fn one_that_was_lost_on_the_way_is_not_the_measure() {
         let mut tempo = Tempo::default();
         for i in 0..100_u64 {
-            tempo.refused(ms(50 + i % 3));
+            tempo.refused_after(ms(50 + i % 3));
         }
         let usual = tempo.refusal_time();
-        tempo.refused(ms(60_000));
+        tempo.refused_after(ms(60_000));
         assert!(tempo.refusal_time() < 2 * usual, "{tempo:?}");
-        tempo.refused(ms(10));
+        tempo.refused_after(ms(10));
         assert!(
             tempo.refusal_time() < ms(20),
             "nor are all before one that is so much faster"
@@ -204,11 +231,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_ones_of_a_burst_are_not_the_measure() {
+        let [mut at_once, mut later] = [Tempo::default(), Tempo::default()];
+        let sent_at = Instant::now();
+        for i in 0..100 {
+            at_once.refused(sent_at + ms(50 + i % 3), sent_at);
+            later.refused(sent_at + ms(50 + i % 3), sent_at);
+        }
+        let usual = at_once.refusal_time();
+        for i in 1..100 {
+            let now = sent_at + ms(5_000 + i);
+            at_once.refused(now, sent_at);
+            later.refused(now, sent_at + ms(i));
+        }
+        assert_eq!(at_once.refusal_time(), usual);
+        assert!(later.refusal_time() > ms(2_000), "{later:?}");
+        at_once.refused(sent_at + ms(60), sent_at);
+        assert!(at_once.refusal_time() > usual, "but near ones are");
+    }
+
+    #[test]
     fn a_network_that_becomes_slower_is_noticed() {
         let mut tempo = Tempo::default();
         for i in 0..200_u64 {
             let base = if i < 100 { 50 } else { 500 };
-            tempo.refused(ms(base + i % 3));
+            tempo.refused_after(ms(base + i % 3));
         }
         assert!(tempo.refusal_time() >= ms(500), "{tempo:?}");
     }
@@ -220,7 +267,7 @@ mod tests {
         assert!(tempo.is_unknown());
         assert_eq!(tempo.refusal_time(), ms(100));
         assert_eq!(tempo.usual_answer(), Some(ms(1_750)));
-        tempo.refused(ms(40));
+        tempo.refused_after(ms(40));
         assert!(!tempo.is_unknown());
     }
 
@@ -228,7 +275,7 @@ mod tests {
     fn what_took_no_time_is_not_the_measure() {
         let mut tempo = Tempo::default();
         for took in [ms(0); 1].into_iter().chain([ms(500); 50]) {
-            tempo.refused(took);
+            tempo.refused_after(took);
             tempo.served(took);
         }
         assert!(tempo.refusal_time() > ms(450), "{tempo:?}");
@@ -240,7 +287,7 @@ mod tests {
         let mut tempo = Tempo::default();
         for _ in 0..10 {
             tempo.served(super::super::CEILING);
-            tempo.refused(Duration::ZERO);
+            tempo.refused_after(Duration::ZERO);
         }
         assert_eq!(tempo.refusal_time(), SHORTEST);
     }

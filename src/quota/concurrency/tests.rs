@@ -10,7 +10,7 @@ fn tempo() -> Tempo {
     let mut tempo = Tempo::default();
     for _ in 0..100 {
         tempo.served(SECOND / 2);
-        tempo.refused(SECOND / 50);
+        tempo.refused_after(SECOND / 50);
     }
     tempo
 }

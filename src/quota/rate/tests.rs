@@ -50,7 +50,7 @@ impl World {
         let mut tempo = Tempo::default();
         for _ in 0..100 {
             tempo.served(SECOND / 10);
-            tempo.refused(SECOND / 10);
+            tempo.refused_after(SECOND / 10);
         }
         Self {
             rate: Rate::default(),

@@ -19,7 +19,7 @@ fn sample(seconds: f64, admitted: f64) -> Sample {
 /// Refusals come after 10 ms, all of them.
 fn tempo() -> Tempo {
     let mut tempo = Tempo::default();
-    (0..100).for_each(|_| tempo.refused(SECOND / 100));
+    (0..100).for_each(|_| tempo.refused_after(SECOND / 100));
     tempo
 }
 
@@ -160,7 +160,7 @@ fn a_rate_that_has_just_risen_is_tried_sooner_than_one_that_has_fallen() {
 #[test]
 fn a_probe_waits_for_as_many_round_trips_as_the_rate_is_uncertain() {
     let mut tempo = Tempo::default();
-    (0..100).for_each(|_| tempo.refused(SECOND));
+    (0..100).for_each(|_| tempo.refused_after(SECOND));
     for (learned, trips) in [(0.05, 3), (0.2, 20)] {
         let mut pace = pace(Instant::now(), 100.0);
         pace.set_burst(1e6);
