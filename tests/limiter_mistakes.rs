@@ -521,6 +521,41 @@ async fn so_many_at_a_time_are_kept_busy() {
     }
 }
 
+/// A burst of which one was served and all others refused has shown no depth but that of one. Each
+/// refusal costs a second, in which ten could be served.
+#[tokio::test(start_paused = true)]
+async fn one_at_a_time_is_no_rate() {
+    for seed in SEEDS {
+        fastrand::seed(seed);
+        let a_second = Some(RetryAfter::Constant(1));
+        let hints = Hints {
+            retry_after: a_second,
+            ..NOTHING
+        };
+        let server = Server::new(Concurrency::new(1), hints)
+            .network(10..20)
+            .work(10..12);
+        let took = race(&server, 1_000).await;
+        let ideal = SECOND * 41 / 1_000 * 1_000;
+        assert_near(took, ideal, server.counts(), (1.25, 1.02));
+    }
+}
+
+/// Before an answer tells when a window ends some others have passed.
+#[tokio::test(start_paused = true)]
+async fn a_service_slower_than_a_window_is_not_waited_for() {
+    for seed in SEEDS {
+        for fields in [Fields::Structured, Fields::Seconds] {
+            fastrand::seed(seed);
+            let window = FixedWindow::new(Unit::Requests, 10, 2 * SECOND, Instant::now());
+            let fields = Some(fields);
+            let server = Server::new(window, Hints { fields, ..NOTHING }).work(4_000..8_000);
+            let took = race(&server, 300).await;
+            assert_near(took, 66 * SECOND, server.counts(), (1.3, 1.08));
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reset_opens_the_next_window_in_time() {
     for seed in SEEDS {

@@ -457,13 +457,16 @@ impl Model {
         self.served_at = self.served_at.max(Some(sent.at));
         self.pause.served(sent.at);
         self.opening.served(sent.reserved.step);
-        self.concurrency.served(sent.reserved.depth);
+        // Those that were refused did not count in the depth of what was sent with them.
+        if !self.pause.met(sent.at) {
+            self.concurrency.served(sent.reserved.depth);
+        }
     }
 
     /// A refusal's head has arrived and its body is being read: closed until `until`, at the latest
     /// until [`Model::understood`] says what the refusal means. It has used no tokens in any case.
     pub(crate) fn reading(&mut self, now: Instant, sent: Sent, until: Instant) {
-        self.tempo.refused(now.saturating_duration_since(sent.at));
+        self.tempo.refused(now, sent.at);
         self.opening.failed(sent.reserved.step);
         self.done(sent);
         self.declared.unused(sent.at, sent.reserved.cost);

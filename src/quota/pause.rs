@@ -61,6 +61,12 @@ impl Pause {
         self.until.is_some_and(|until| sent_at < until)
     }
 
+    /// Whether some of those were refused that were sent at that time or somewhat before, in the last
+    /// row of episodes.
+    pub(super) fn met(&self, sent_at: Instant) -> bool {
+        self.is_on_for(sent_at) && self.refused_since.is_some_and(|since| sent_at >= since)
+    }
+
     /// Whether one was on less than [`LATE`] ago.
     pub(super) fn was_on_of_late(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| after(until, LATE) > now)
@@ -168,6 +174,25 @@ mod tests {
         assert_eq!(pause.ends_at(until), None);
         pause.refused(until - 5 * SECOND, until + SECOND);
         assert_eq!(pause.opens_at(), Some(until + SECOND));
+    }
+
+    #[test]
+    fn what_was_sent_from_the_first_refused_one_on_until_the_pause_was_over_has_met_refusals() {
+        let (mut pause, until) = paused_for(SECOND);
+        let first = until - SECOND;
+        pause.refused(until, until + SECOND);
+        let nanosecond = Duration::from_nanos(1);
+        for (sent_at, has_met) in [
+            (first - nanosecond, false),
+            (first, true),
+            (until + SECOND - nanosecond, true),
+            (until + SECOND, false),
+        ] {
+            assert_eq!(pause.met(sent_at), has_met, "{:?}", until - sent_at);
+        }
+        pause.opened();
+        assert!(pause.met(first), "though that row is over");
+        assert!(!Pause::default().met(first));
     }
 
     #[test]
