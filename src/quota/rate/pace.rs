@@ -9,7 +9,8 @@
 //! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
 //! does: so from time to time, right behind one that is due, one more goes before it is; if it is not
 //! refused another one, then two, then four, until the quota is used up and the rate is known anew.
-//! The patience between two such probes grows as long as they find the rate to be what it was. A
+//! The patience between two such probes grows as long as they find the rate to be what it was. Who
+//! is refused without one shares the quota with others, and has found out nothing. A
 //! server that names no time punishes a probe with a wait of unknown length: there the pace rises by
 //! small steps instead, and falls back to what went well before.
 //!
@@ -206,7 +207,7 @@ impl Pace {
         let Sample {
             interval, admitted, ..
         } = *sample;
-        let mut has_risen = false;
+        let (mut has_risen, is_probing) = (false, self.is_probing());
         if let Probe::Rise { proved, .. } = self.probe {
             has_risen = self.interval < proved;
             self.interval = self.interval.max(proved);
@@ -241,9 +242,8 @@ impl Pace {
                 let share = admitted / (admitted + self.weight);
                 self.interval = bounded(self.interval + (interval - self.interval) * share);
                 self.weight = (self.weight + admitted).min(MEMORY);
-                if self.patience < PATIENCE {
-                    self.patience = (self.patience * 2.0).min(PATIENCE);
-                } else if !self.has_fallen {
+                let was_tried = has_risen || is_probing;
+                if was_tried || self.patience < PATIENCE {
                     self.grow_patience();
                 }
             }
@@ -251,7 +251,11 @@ impl Pace {
     }
 
     fn grow_patience(&mut self) {
-        self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+        if self.patience < PATIENCE {
+            self.patience = (self.patience * 2.0).min(PATIENCE);
+        } else if !self.has_fallen {
+            self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+        }
     }
 
     /// The pause is over, and the first request has gone.

@@ -180,12 +180,38 @@ fn where_a_refusal_loses_quota_a_probe_waits_until_that_is_a_tenth() {
     let pause = 60 * SECOND;
     for (samples, burst, times) in [(0, 1.0, 1), (1, 1.0, 10), (1, 1e6, 0)] {
         let mut pace = pace(Instant::now(), 100.0);
-        (0..samples).for_each(|_| pace.learn(&sample(0.1, 100.0)));
+        for _ in 0..samples {
+            patience(&mut pace, SECOND, &tempo());
+            pace.learn(&sample(0.1, 100.0));
+        }
         pace.set_burst(burst);
         let patience = patience(&mut pace, pause, &tempo());
         let expected = (pause * times).max(12 * SECOND / 10);
         assert!(
             (expected..=expected + SECOND).contains(&patience),
+            "{patience:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_tried_in_vain_is_tried_more_rarely_and_what_was_not_tried_is_not() {
+    for (tries, requests) in [(0, 12), (1, 15), (2, 19)] {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e6);
+        for i in 0..2 {
+            if i < tries {
+                patience(&mut pace, SECOND, &tempo());
+            }
+            pace.learn(&sample(0.1, 100.0));
+            let opened_at = Instant::now() + 5_000 * SECOND;
+            pace.resume(opened_at, &closed(10, opened_at, Some(SECOND)), &tempo());
+        }
+        let patience = patience(&mut pace, SECOND, &tempo());
+        let interval = pace.interval();
+        let expected = interval * requests;
+        assert!(
+            (expected..=expected + interval).contains(&patience),
             "{patience:?}, not {expected:?}"
         );
     }
