@@ -300,10 +300,13 @@ impl Model {
         }
     }
 
-    /// Whether an admission may still be used: no pause has begun since, even if it is over.
+    /// Whether an admission may still be used: no pause has begun since, even if it is over, and what
+    /// the user has declared allows as much now.
     #[inline]
     pub(crate) fn still_holds(&self, now: Instant, reserved: Reserved) -> bool {
-        self.paused_until(now).is_none() && self.pause.is_current(reserved.release)
+        self.paused_until(now).is_none()
+            && self.pause.is_current(reserved.release)
+            && (self.declared).still_holds(reserved.at, now, reserved.cost)
     }
 
     /// The admission is used now, which may be somewhat later than it was given.

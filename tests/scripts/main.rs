@@ -153,3 +153,31 @@ fn a_refusal_whose_reader_goes_away_holds_all_back_for_the_time_it_names() {
     outcome.assert_over();
     outcome.log.assert_pauses_are_kept();
 }
+
+/// Two are admitted one after the other while there is room for none, and then find it at once.
+#[test]
+fn what_was_admitted_long_before_there_is_room_overdraws_no_declared_quota() {
+    let refused = |wait| Says::Refused(Some(Ms(wait)));
+    let script = Script {
+        calls: vec![
+            call_at(1_520, Fate::Polled),
+            call_at(890, Fate::Polled),
+            call_at(520, Fate::Polled),
+            call_at(890, Fate::Polled),
+            call_at(890, Fate::Polled),
+        ],
+        replies: vec![
+            reply(180, refused(820)),
+            reply(690, Says::Unavailable(Ms(0))),
+            reply(860, Says::Fails),
+        ],
+        steps: Vec::new(),
+        room: Some(1),
+    };
+    let span = Duration::from_millis(11);
+    let one = Quota::requests(NonZeroU64::MIN);
+    for quota in [one.per(span), one.per(span).burst(NonZeroU64::MIN)] {
+        let outcome = play(&script, &RateLimitRetryLayer::new().quota(quota), || None);
+        outcome.log.assert_quota_is_kept(1, span, |_, _| 1);
+    }
+}

@@ -115,6 +115,16 @@ impl Declared {
         accounts.for_each(|account| account.give_back(at, cost));
     }
 
+    /// Whether what was reserved at `at` may be sent only now: it counts still, or others have not
+    /// taken its place.
+    pub(super) fn still_holds(&self, at: Instant, now: Instant, cost: Cost) -> bool {
+        let cushion = self.spread.cushion();
+        self.accounts.iter().all(|account| {
+            account.still_counts(at, now, cushion)
+                || account.opens_at(now, Cost::NONE, cost, cushion) <= now
+        })
+    }
+
     /// What was reserved at `at` is sent only now, and so the server counts it from now on.
     pub(super) fn sent(&mut self, at: Instant, now: Instant, cost: Cost) {
         if at < now {
@@ -239,6 +249,13 @@ impl Account {
         }
         let swallowed = self.swallowed.take_if(|swallowed| swallowed.0 == at);
         swallowed.map_or(0, |swallowed| swallowed.1)
+    }
+
+    fn still_counts(&self, at: Instant, now: Instant, cushion: Duration) -> bool {
+        match &self.kind {
+            Kind::Sliding(log) => log.still_counts(at, now, cushion),
+            Kind::Steady(bucket) => bucket.still_counts(at, now),
+        }
     }
 
     fn left(&self, now: Instant, cushion: Duration) -> u64 {

@@ -73,6 +73,11 @@ impl Sliding {
         after(opens_at, counts_for.saturating_mul(spans))
     }
 
+    /// Whether what was taken at that instant counts.
+    pub(super) fn still_counts(&self, at: Instant, now: Instant, cushion: Duration) -> bool {
+        after(at, self.counts_for(cushion)) > now
+    }
+
     /// How much may be taken.
     pub(super) fn left(&self, now: Instant, cushion: Duration) -> u64 {
         let counts_for = self.counts_for(cushion);

@@ -57,6 +57,12 @@ impl Steady {
         after(now, self.time_for(lacking))
     }
 
+    /// Whether what was taken at that instant has not flowed in for certain: it has not been full
+    /// since.
+    pub(super) fn still_counts(&self, at: Instant, now: Instant) -> bool {
+        !self.is_full(now) && !self.was_full_after(at)
+    }
+
     /// How many whole units are there.
     pub(super) fn left(&self, now: Instant, cushion: Duration) -> u64 {
         let left = self.capacity(cushion).saturating_sub(self.missing_at(now));
@@ -97,7 +103,7 @@ impl Steady {
     /// Puts back what was taken at that instant, unless it has been full since: then more has flowed
     /// over.
     pub(super) fn put_back(&mut self, at: Instant, units: u64) {
-        if self.full_at.is_none_or(|full_at| full_at <= at) {
+        if !self.was_full_after(at) {
             self.missing = self.missing.saturating_sub(self.weight(units));
         }
     }
@@ -109,6 +115,10 @@ impl Steady {
         let wait = until.saturating_duration_since(now);
         let drained = at_until.saturating_add(self.inflow(wait)).min(all);
         self.set(now, self.missing_at(now).max(drained));
+    }
+
+    fn was_full_after(&self, at: Instant) -> bool {
+        self.full_at.is_some_and(|full_at| full_at > at)
     }
 
     fn set(&mut self, now: Instant, missing: u128) {

@@ -101,6 +101,22 @@ fn what_is_sent_later_counts_from_then_on() {
 }
 
 #[test]
+fn what_is_reserved_holds_while_it_counts_and_then_until_others_take_its_place() {
+    let began = Instant::now();
+    let last = began + MINUTE + CUSHION - NANOSECOND;
+    let over = began + 2 * MINUTE;
+    for mut declared in of_each_kind(began) {
+        declared.reserve(began, requests(10));
+        assert!(declared.still_holds(began, began, requests(10)));
+        assert!(declared.still_holds(began, last, requests(10)));
+        assert!(declared.still_holds(began, over, requests(10)));
+        declared.reserve(over, requests(10));
+        assert!(!declared.still_holds(began, over, requests(10)), "taken");
+        assert!(declared.still_holds(over, over, requests(10)));
+    }
+}
+
+#[test]
 fn more_than_the_limit_takes_what_is_left_and_that_is_what_comes_back() {
     let now = Instant::now();
     for mut declared in of_each_kind(now) {
