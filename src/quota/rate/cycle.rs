@@ -8,8 +8,9 @@
 //!   was full too, tells how much that is; only the rest has flowed in;
 //! - requests were held back by a rate that was too low. Of those that went before they were due
 //!   ([`Pace`](super::pace::Pace)) all beyond one bucketful have flowed in since;
-//! - the server was out of order for a while. If the time since is far longer than the rate that is
-//!   known would need, that since the last refusal counts.
+//! - the server was out of order for a while. If the time is far longer than the rate that is known
+//!   would need, the pause at its end does not count, and of that at its beginning only what came
+//!   behind the last refusal.
 
 use super::{nanoseconds, ratio};
 use std::time::Duration;
@@ -78,6 +79,13 @@ pub(super) struct Sample {
     pub(super) admitted: f64,
     /// Whether the rate may be higher than that.
     pub(super) is_least: bool,
+}
+
+impl Sample {
+    /// Whether the server may have been out of order, if the interval was taken to be `known`.
+    fn may_be_outage(&self, known: Option<Duration>) -> bool {
+        known.is_some_and(|known| self.interval > known.as_nanos() as f64 * OUTAGE)
+    }
 }
 
 impl Cycle {
@@ -215,6 +223,7 @@ impl Closed {
         first: Option<First>,
     ) -> Sample {
         let whole = self.whole(opened_at);
+        let whole = whole.filter(|whole| !whole.may_be_outage(known));
         let mut sample = whole.unwrap_or_else(|| self.plain(opened_at, empty, known));
         sample.is_least = self.cycle.was_idle && !self.was_mostly_closed(&sample);
         let Some(burst) = first.and_then(|first| first.burst(nanoseconds(sample.interval))) else {
@@ -245,14 +254,12 @@ impl Closed {
     fn plain(&self, opened_at: Instant, empty: &Empty, known: Option<Duration>) -> Sample {
         let whole = self.took(opened_at);
         let since = |before| self.end.empty_at.saturating_duration_since(before);
-        let took = since(empty.first).min(whole);
-        let expected = known.map(|known| self.admitted() as f64 * known.as_nanos() as f64);
-        let is_outage = expected.is_some_and(|span| took.as_nanos() as f64 > span * OUTAGE);
-        self.sample_of(if is_outage {
-            since(empty.last).min(whole)
+        let sample = self.sample_of(since(empty.first).min(whole));
+        if sample.may_be_outage(known) {
+            self.sample_of(since(empty.last).min(whole))
         } else {
-            took
-        })
+            sample
+        }
     }
 
     fn sample_of(&self, took: Duration) -> Sample {

@@ -14,6 +14,8 @@
 mod contrary;
 mod cycle;
 mod pace;
+mod patience;
+mod probe;
 
 use super::{CEILING, Hold, tempo::Tempo};
 use crate::snapshot::{DimensionSnapshot, Source};
@@ -119,9 +121,13 @@ impl Rate {
         cycle.sent(now, waited);
         if let Some(pace) = &mut self.pace {
             let since = self.empty.as_ref().map(|empty| empty.since(now));
-            if pace.reserve(now, cycle.admitted(), since, tempo.refusal_time()) {
+            // While it is not known whether the quota is open again nothing is tried, nor proved.
+            if self.closed.is_none()
+                && pace.probe(now, cycle.admitted(), since, tempo.refusal_time())
+            {
                 cycle.probed(now);
             }
+            pace.reserve(now, cycle.admitted());
         }
         Turn { cycle: self.cycles }
     }

@@ -7,22 +7,22 @@
 //! small numbers, it is spread over its time instead.
 //!
 //! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
-//! does: so from time to time, right behind one that is due, one more goes before it is; if it is not
-//! refused another one, then two, then four, until the quota is used up and the rate is known anew.
-//! The patience between two such probes grows as long as they find the rate to be what it was. Who
-//! is refused without one shares the quota with others, and has found out nothing. A
-//! server that names no time punishes a probe with a wait of unknown length: there the pace rises by
-//! small steps instead, and falls back to what went well before.
+//! does: so from time to time ([`Patience`]) a higher one is tried ([`Probe`]). A server that names no
+//! time punishes a probe with a wait of unknown length: there the pace rises by small steps.
 //!
 //! So it does where pauses cost more than they tell. Who may send ten in any second, sends them at once
 //! and is then told to wait for a second, loses most of the next one: unlike in a bucket nothing
-//! flows in. If such cycles follow each other, requests go evenly from then on, until one is refused at
-//! a pace that had gone well: then the quota is shared, and who goes evenly leaves it to the others.
+//! flows in. If such cycles follow each other, requests go evenly from then on, until one is refused
+//! before the pace has risen in that cycle: then the quota is shared, and who goes evenly leaves it to
+//! the others.
 
 use super::{
     contrary::{Contrary, Verdict},
     cycle::{Closed, Sample},
-    nanoseconds, ratio,
+    nanoseconds,
+    patience::Patience,
+    probe::{Early, Probe, Rise, Step},
+    ratio,
 };
 use crate::quota::{after, level::SLOWEST, tempo::Tempo};
 use std::time::Duration;
@@ -34,13 +34,6 @@ const MEMORY: f64 = 100.0;
 /// From fewer admissions than this no least rate is taken, and no other one believed.
 pub(super) const FEW: f64 = 8.0;
 
-/// Admissions from one probe to the next: while the rate is new or has fallen, when it has just
-/// risen, and at most; and by what they grow.
-const PATIENCE: f64 = 12.0;
-const RISEN: f64 = 3.0;
-const MAX_PATIENCE: f64 = 200.0;
-const PATIENCE_GROWTH: f64 = 1.25;
-
 /// What was learned in a busy hour is tried anew after so long without need of it: the time by which
 /// most limits count.
 const DOUBT: Duration = Duration::from_secs(60);
@@ -48,22 +41,20 @@ const DOUBT: Duration = Duration::from_secs(60);
 /// The share of a burst that is sent at once: what is in a bucket is known less well than its rate.
 const SAFE: f64 = 0.9;
 
-/// Of those that were admitted since the pause at most one in so many goes too early at once.
-const STEP: u64 = 10;
-
 /// A window of at least so many is used up at its beginning, and the refusal that tells its end is
 /// the cheapest clock. A smaller one is spread over its time.
 const LARGE_WINDOW: u64 = 50;
 
-/// The first step by which the pace rises, and the largest; the first is half of it after a rise that
-/// was too large.
-const RISE: f64 = 0.16;
-const MAX_RISE: f64 = 1.0;
-
-/// So many cycles in a row of which a pause took more than this part are no chance. Those of a bucket
-/// that is probed often have pauses of a quarter as well.
+/// So many costly pauses in a row are no chance.
 const ENOUGH: u32 = 3;
-const LOST: u32 = 3;
+
+/// A pause is costly if it took more than this part of its cycle. Those of a bucket that is probed often
+/// take a quarter as well.
+const COSTLY: f64 = 1.0 / 3.0;
+
+/// A pace is held no longer than this before it rises: a long pause may have been that of a server out
+/// of order.
+const HOLD: Duration = Duration::from_secs(60);
 
 /// Retry-After counts whole seconds.
 const ROUNDING: Duration = Duration::from_secs(1);
@@ -79,32 +70,16 @@ pub(super) struct Pace {
     probe: Probe,
     /// When the next probe begins or goes on.
     grows_at: Instant,
-    patience: f64,
-    /// Whether the rate was higher before: it may be so again.
-    has_fallen: bool,
+    patience: Patience,
     /// How long pauses have been of late.
     block: Duration,
     admitted: u64,
     /// The samples of late that the rate is far from.
     contrary: Contrary,
     /// The first step by which the pace rises next.
-    rise: f64,
-    /// Cycles in a row of which a pause took much.
-    lost: u32,
-}
-
-/// How a higher rate is tried.
-#[derive(Debug)]
-enum Probe {
-    /// So many go before they are due; fewer more each time, if a refusal is `costly`.
-    Early { extra: u64, is_costly: bool },
-    /// By a pace that rises from `proved` nanoseconds, by the next `step` when it was held for so
-    /// long.
-    Rise {
-        step: f64,
-        proved: f64,
-        hold: Duration,
-    },
+    step: Step,
+    /// Cycles in a row whose pauses were costly.
+    costly_pauses: u32,
 }
 
 impl Pace {
@@ -114,18 +89,14 @@ impl Pace {
             weight: sample.admitted,
             burst: sample.admitted,
             due: now,
-            probe: Probe::Early {
-                extra: 0,
-                is_costly: false,
-            },
+            probe: Probe::Early(Early::new(false)),
             grows_at: now,
-            patience: PATIENCE.min(sample.admitted),
-            has_fallen: false,
+            patience: Patience::new(sample.admitted),
             block: Duration::ZERO,
             admitted: 0,
             contrary: Contrary::default(),
-            rise: RISE,
-            lost: 0,
+            step: Step::default(),
+            costly_pauses: 0,
         }
     }
 
@@ -157,7 +128,7 @@ impl Pace {
     }
 
     pub(super) fn is_probing(&self) -> bool {
-        matches!(self.probe, Probe::Early { extra, .. } if extra > 0)
+        matches!(&self.probe, Probe::Early(early) if early.extra() > 0)
     }
 
     /// So many can be had at once.
@@ -168,17 +139,19 @@ impl Pace {
     pub(super) fn opens_at(&self, ahead: u64) -> Instant {
         let due = after(self.due, self.requests(ahead));
         match &self.probe {
-            Probe::Rise { .. } | Probe::Early { extra: 0, .. } => due,
-            Probe::Early { extra, .. } => {
-                let grown = before(due, self.requests(self.grown()));
-                before(due, self.requests(*extra)).min(grown.max(self.grows_at))
+            Probe::Early(early) if early.extra() > 0 => {
+                let grown = early.grown(self.admitted).extra();
+                let grown = before(due, self.requests(grown));
+                before(due, self.requests(early.extra())).min(grown.max(self.grows_at))
             }
+            Probe::Early(_) | Probe::Rise(_) => due,
         }
     }
 
-    /// A request goes; with it so many were `admitted` since the pause, and it is so long ago that
-    /// the quota was used up. Whether a probe begins.
-    pub(super) fn reserve(
+    /// A higher rate is tried, if it is time to, before a request goes. With it so many were
+    /// `admitted` since the pause, and it is so long ago that the quota was used up. Whether a probe
+    /// begins.
+    pub(super) fn probe(
         &mut self,
         now: Instant,
         admitted: u64,
@@ -188,15 +161,19 @@ impl Pace {
         let was_probing = self.is_probing();
         if now.saturating_duration_since(self.due) > DOUBT {
             self.grows_at = self.grows_at.min(now);
-            self.patience = self.patience.min(PATIENCE);
+            self.patience.doubt();
         }
         if now >= self.grows_at {
-            self.probe(now, admitted, since, refusal_time);
+            self.grow(now, admitted, since, refusal_time);
         }
+        self.is_probing() && !was_probing
+    }
+
+    /// A request goes; with it so many were `admitted` since the pause.
+    pub(super) fn reserve(&mut self, now: Instant, admitted: u64) {
         let at_once = nanoseconds((self.burst - 1.0).max(0.0) * self.interval);
         self.due = after(self.due.max(before(now, at_once)), self.requests(1));
         self.admitted = admitted;
-        self.is_probing() && !was_probing
     }
 
     pub(super) fn give_back(&mut self) {
@@ -204,58 +181,49 @@ impl Pace {
     }
 
     pub(super) fn learn(&mut self, sample: &Sample) {
-        let Sample {
-            interval, admitted, ..
-        } = *sample;
-        let (mut has_risen, is_probing) = (false, self.is_probing());
-        if let Probe::Rise { proved, .. } = self.probe {
-            has_risen = self.interval < proved;
-            self.interval = self.interval.max(proved);
-            if has_risen {
-                self.rise = RISE / 2.0;
-            } else {
-                // Others use the quota as well.
-                self.lost = 0;
-            }
-        }
+        let has_risen = self.fall_back();
         if sample.is_least {
-            if admitted >= FEW {
-                self.interval = bounded(self.interval.min(interval));
+            if sample.admitted >= FEW {
+                self.interval = bounded(self.interval.min(sample.interval));
             }
             return;
         }
-        let is_slower = interval > self.interval;
+        let is_slower = sample.interval > self.interval;
         match self.contrary.hear(sample, self.interval) {
             // The pause behind a rise that was too large is no reason to be slower than before it.
             Verdict::Changed { .. } | Verdict::Doubtful if has_risen && is_slower => {
-                self.grow_patience();
+                self.patience.confirmed(true);
             }
             Verdict::Changed { interval, admitted } => {
-                self.lost = 0;
-                self.has_fallen = interval > self.interval;
-                let patience = if self.has_fallen { PATIENCE } else { RISEN };
-                self.patience = patience.min(admitted);
+                self.costly_pauses = 0;
+                self.patience.changed(interval > self.interval, admitted);
                 self.interval = bounded(interval);
                 self.weight = admitted;
             }
             Verdict::Same | Verdict::Doubtful => {
-                let share = admitted / (admitted + self.weight);
-                self.interval = bounded(self.interval + (interval - self.interval) * share);
-                self.weight = (self.weight + admitted).min(MEMORY);
-                let was_tried = has_risen || is_probing;
-                if was_tried || self.patience < PATIENCE {
-                    self.grow_patience();
-                }
+                let share = sample.admitted / (sample.admitted + self.weight);
+                let off = sample.interval - self.interval;
+                self.interval = bounded(self.interval + off * share);
+                self.weight = (self.weight + sample.admitted).min(MEMORY);
+                self.patience.confirmed(has_risen || self.is_probing());
             }
         }
     }
 
-    fn grow_patience(&mut self) {
-        if self.patience < PATIENCE {
-            self.patience = (self.patience * 2.0).min(PATIENCE);
-        } else if !self.has_fallen {
-            self.patience = (self.patience * PATIENCE_GROWTH).min(MAX_PATIENCE);
+    /// What has risen was refused, and falls back to what had gone well. Whether it had risen.
+    fn fall_back(&mut self) -> bool {
+        let Probe::Rise(rise) = &self.probe else {
+            return false;
+        };
+        let has_risen = rise.has_risen(self.interval);
+        self.interval = self.interval.max(rise.proved());
+        if has_risen {
+            self.step = Step::SMALL;
+        } else {
+            // Others use the quota as well.
+            self.costly_pauses = 0;
         }
+        has_risen
     }
 
     /// The pause is over, and the first request has gone.
@@ -264,9 +232,11 @@ impl Pace {
         let pause = empty.since_last(now);
         let wait = closed.wait();
         let is_lump = wait > Some(self.requests(2).saturating_add(ROUNDING));
-        let is_lost = pause > self.requests(2) && pause > closed.took(now) / LOST;
-        self.lost = match wait {
-            Some(_) if !is_lump && (is_lost || self.is_even()) => self.lost.saturating_add(1),
+        let is_costly = pause > self.requests(2) && pause > closed.took(now).mul_f64(COSTLY);
+        self.costly_pauses = match wait {
+            Some(_) if !is_lump && (is_costly || self.is_even()) => {
+                self.costly_pauses.saturating_add(1)
+            }
             _ => 0,
         };
         let rises = wait.is_none() || self.is_even();
@@ -279,116 +249,78 @@ impl Pace {
         };
         self.due = after(first, self.requests(1));
         self.block = empty.since(now).max(self.block.mul_f64(0.9));
-        let is_costly = self.is_even() || ratio(pause, self.interval()) > 0.8 * self.burst;
-        self.probe = if rises {
-            Probe::Rise {
-                step: self.rise,
-                proved: self.interval,
-                // What is too fast shows only when the window is over.
-                hold: self.block * if self.is_even() { 2 } else { 1 },
-            }
+        let loses_quota = ratio(pause, self.interval()) > 0.8 * self.burst;
+        // What is too fast shows only when the window is over.
+        let hold = self.block * if self.is_even() { 2 } else { 1 };
+        let hold = if rises {
+            hold.min(HOLD)
         } else {
-            Probe::Early {
-                extra: 0,
-                is_costly,
-            }
+            Duration::ZERO
         };
-        self.grows_at = after(now, self.patience(pause, is_costly, tempo.refusal_time()));
+        self.probe = if rises {
+            Probe::Rise(Rise::new(self.step, self.interval, hold))
+        } else {
+            Probe::Early(Early::new(loses_quota))
+        };
+        let price = loses_quota.then_some(pause);
+        let patience = self
+            .patience
+            .first(self.interval, price, tempo.refusal_time());
+        self.grows_at = after(now, patience.max(hold));
     }
 
-    /// How long until the next probe: as long as the admissions take that it is worth; no sooner
-    /// than refusals would be noticed; and where a refusal loses quota, so long that at most a tenth
-    /// is lost, once the rate is known well.
-    fn patience(&self, pause: Duration, is_costly: bool, refusal_time: Duration) -> Duration {
-        let worth = nanoseconds(self.patience * self.interval);
-        let round_trips = if self.patience > RISEN { 20 } else { 3 };
-        let price = if self.patience > PATIENCE { 10 } else { 1 };
-        let price = pause.saturating_mul(if is_costly { price } else { 0 });
-        let hold = match self.probe {
-            Probe::Rise { hold, .. } => hold,
-            Probe::Early { .. } => Duration::ZERO,
-        };
-        worth
-            .max(refusal_time.saturating_mul(round_trips))
-            .max(price)
-            .max(hold)
-    }
-
-    fn probe(
+    fn grow(
         &mut self,
         now: Instant,
         admitted: u64,
         since: Option<Duration>,
         refusal_time: Duration,
     ) {
-        let grown = self.grown();
-        let next_due = after(self.due, self.requests(1));
         match &mut self.probe {
-            Probe::Rise { step, proved, hold } => {
-                if *proved > self.interval {
-                    self.rise = RISE;
-                    *step = step.max(2.0 * RISE);
+            Probe::Rise(rise) => {
+                if rise.has_risen(self.interval) {
+                    self.step = Step::default();
                 }
-                *proved = self.interval;
-                self.interval = bounded(self.interval / (1.0 + *step));
-                *step = (*step * 2.0).min(MAX_RISE);
-                // A rate that has proved to be higher by more than it was likely to be wrong may be
-                // far higher.
-                let patience = if *step > 2.0 * RISE {
-                    RISEN
-                } else {
-                    self.patience
-                };
-                let worth = nanoseconds(self.patience.min(patience) * self.interval);
-                self.grows_at = after(now, worth.max(*hold));
+                self.interval = bounded(rise.rise(self.interval));
+                let patience = self.patience.next(self.interval, rise.is_far_off());
+                self.grows_at = after(now, patience.max(rise.hold()));
             }
             // Right behind one that is due, so that it is early by a whole interval.
-            Probe::Early {
-                extra: extra @ 0, ..
-            } => {
-                if now < next_due {
-                    *extra = grown;
-                    self.grows_at = after(now, refusal_time);
+            &mut Probe::Early(early) if early.extra() == 0 => {
+                if now < after(self.due, self.requests(1)) {
+                    self.go_earlier(now, early, refusal_time);
                 }
             }
-            Probe::Early { extra, .. } if now < self.due => {
-                // What was sent before the last growth is admitted, and so much at the least flows
-                // in.
-                let proved = admitted.saturating_sub(*extra);
-                if let Some(since) = since.filter(|_| proved > 0) {
-                    let least = since.as_nanos() as f64 / proved as f64;
-                    let known = self.interval;
-                    self.interval = bounded(known.min(least));
-                    // What went early was so by fewer intervals.
-                    let early = self.due.saturating_duration_since(now);
-                    self.due = after(
-                        now,
-                        nanoseconds(early.as_nanos() as f64 * (self.interval / known)),
-                    );
-                }
-                *extra = grown;
-                self.grows_at = after(now, refusal_time);
+            &mut Probe::Early(early) if now < self.due => {
+                // What was sent before the last growth is admitted.
+                self.prove(now, admitted.saturating_sub(early.extra()), since);
+                self.go_earlier(now, early, refusal_time);
             }
             // Nobody was held back.
-            Probe::Early { .. } => {}
+            Probe::Early(_) => {}
         }
     }
 
-    /// How many go before they are due when a probe has grown: twice as many, but only so many more
-    /// that few of all are refused at the end.
-    fn grown(&self) -> u64 {
-        match self.probe {
-            Probe::Rise { .. } => 0,
-            Probe::Early { extra, is_costly } => {
-                let more = if is_costly { extra / 4 } else { extra };
-                extra.saturating_add(more.min(self.admitted / STEP).max(1))
-            }
-        }
+    fn go_earlier(&mut self, now: Instant, early: Early, refusal_time: Duration) {
+        self.probe = Probe::Early(early.grown(self.admitted));
+        self.grows_at = after(now, refusal_time);
+    }
+
+    /// So many at the least flow in within that time.
+    fn prove(&mut self, now: Instant, admitted: u64, since: Option<Duration>) {
+        let Some(since) = since.filter(|_| admitted > 0) else {
+            return;
+        };
+        let known = self.interval;
+        self.interval = bounded(known.min(since.as_nanos() as f64 / admitted as f64));
+        // What went early was so by fewer intervals.
+        let early = self.due.saturating_duration_since(now).as_nanos() as f64;
+        self.due = after(now, nanoseconds(early * (self.interval / known)));
     }
 
     /// Whether requests go evenly because pauses cost too much.
     fn is_even(&self) -> bool {
-        self.lost >= ENOUGH
+        self.costly_pauses >= ENOUGH
     }
 
     fn requests(&self, requests: u64) -> Duration {
