@@ -303,20 +303,33 @@ fn origin(head: &Parts) -> Cow<'_, str> {
     {
         return text.into();
     }
-    let text = authority.map_or(text, |authority| {
+    let text: Cow<_> = authority.map_or(text.into(), |authority| {
         let default = match head.uri.scheme_str() {
             Some("http") => Some(80),
             Some("https") => Some(443),
             _ => None,
         };
-        let port = authority.port_u16().filter(|&port| Some(port) != default);
-        let after_user = text.rsplit_once('@').map_or(text, |(_, after)| after);
-        port.map_or(authority.host(), |_| after_user)
+        let host = authority.host();
+        let port = authority.port();
+        match port.filter(|port| Some(port.as_u16()) != default) {
+            None => host.into(),
+            Some(port)
+                if port
+                    .as_str()
+                    .starts_with(|first| matches!(first, '1'..='9')) =>
+            {
+                text.rsplit_once('@')
+                    .map_or(text, |(_, after)| after)
+                    .into()
+            }
+            // It has leading zeros, or a sign.
+            Some(port) => format!("{host}:{}", port.as_u16()).into(),
+        }
     });
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         text.to_ascii_lowercase().into()
     } else {
-        text.into()
+        text
     }
 }
 
@@ -349,6 +362,11 @@ mod tests {
                 "api.example.com:8080",
             ),
             ("http://[::1]:8080/", "[::1]:8080"),
+            ("http://api.example.com:08080/", "api.example.com:8080"),
+            ("http://user@api.example.com:+8080/", "api.example.com:8080"),
+            ("http://api.example.com:0/", "api.example.com:0"),
+            ("http://api.example.com:080/", "api.example.com"),
+            ("http://api.example.com:/", "api.example.com"),
             ("/v1/models", "-"),
         ];
         for (uri, expected) in cases {
