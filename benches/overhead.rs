@@ -220,13 +220,17 @@ fn median(numbers: impl Iterator<Item = f64>) -> f64 {
 /// What [`times`] are in a process of their own.
 fn times_of_a_process() -> Result<Vec<f64>, Box<dyn Error>> {
     let output = Command::new(env::current_exe()?).arg(TIMES).output()?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("a process that takes the time: {}: {told}", output.status).into());
+    }
     let told = String::from_utf8(output.stdout)?;
     let times = told
         .lines()
         .map(str::parse)
         .collect::<Result<Vec<_>, _>>()?;
     if times.len() != STACKS.len() {
-        return Err("a process that takes the time has failed".into());
+        return Err(format!("not {} times: {told}", STACKS.len()).into());
     }
     Ok(times)
 }

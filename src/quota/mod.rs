@@ -461,7 +461,7 @@ impl Model {
         self.pause.served(sent.at);
         self.opening.served(sent.reserved.step);
         // Those that were refused did not count in the depth of what was sent with them.
-        if !self.pause.met(sent.at) {
+        if !self.pause.is_within_refusals(sent.at) {
             self.concurrency.served(sent.reserved.depth);
         }
     }

@@ -61,9 +61,9 @@ impl Pause {
         self.until.is_some_and(|until| sent_at < until)
     }
 
-    /// Whether some of those were refused that were sent at that time or somewhat before, in the last
-    /// row of episodes.
-    pub(super) fn met(&self, sent_at: Instant) -> bool {
+    /// Whether a request sent then went between the refusal that began the last row of episodes and
+    /// the end of the pause.
+    pub(super) fn is_within_refusals(&self, sent_at: Instant) -> bool {
         self.is_on_for(sent_at) && self.refused_since.is_some_and(|since| sent_at >= since)
     }
 
@@ -177,22 +177,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_from_the_first_refused_one_on_until_the_pause_was_over_has_met_refusals() {
+    fn what_was_sent_from_the_first_refused_one_on_until_the_pause_was_over_is_within_refusals() {
         let (mut pause, until) = paused_for(SECOND);
         let first = until - SECOND;
         pause.refused(until, until + SECOND);
         let nanosecond = Duration::from_nanos(1);
-        for (sent_at, has_met) in [
-            (first - nanosecond, false),
-            (first, true),
-            (until + SECOND - nanosecond, true),
-            (until + SECOND, false),
-        ] {
-            assert_eq!(pause.met(sent_at), has_met, "{:?}", until - sent_at);
-        }
+        let instants = [
+            first - nanosecond,
+            first,
+            until + SECOND - nanosecond,
+            until + SECOND,
+        ];
+        assert_eq!(
+            instants.map(|sent_at| pause.is_within_refusals(sent_at)),
+            [false, true, true, false]
+        );
         pause.opened();
-        assert!(pause.met(first), "though that row is over");
-        assert!(!Pause::default().met(first));
+        assert!(pause.is_within_refusals(first), "though that row is over");
+        assert!(!Pause::default().is_within_refusals(first));
     }
 
     #[test]

@@ -40,8 +40,9 @@ pub(super) struct Present {
     asked_at: Instant,
     /// The longest reset told of this window, and of the one before.
     longest: [Duration; 2],
-    /// How long windows are: the longest reset told since one was first spoken of that had not been
-    /// met in its course.
+    /// The longest reset that any answer has told, since the first window that the clock opened was
+    /// spoken of; `None` until then, and after the window proved to be another. What no answer speaks
+    /// of is taken to last so long.
     span: Option<Duration>,
     /// How many requests were sent in it.
     released: u64,
@@ -228,7 +229,7 @@ impl Present {
         self.released = self.released.saturating_sub(requests);
     }
 
-    /// An answer speaks of some window.
+    /// An answer speaks of some window: of whichever, for they all last as long.
     pub(super) fn hear(&mut self, told: &Told) {
         self.span = self.span.map(|span| span.max(told.reset));
     }
