@@ -58,7 +58,7 @@ impl Tempo {
     pub(super) fn refused(&mut self, now: Instant, sent_at: Instant) {
         let took = now.saturating_duration_since(sent_at);
         let is_last = self.measured_at < Some(sent_at);
-        if !is_last && self.refusals.is_some_and(|known| known.is_lost(took)) {
+        if !is_last && self.refusals.is_some_and(|known| known.is_late(took)) {
             return;
         }
         self.measured_at = self.measured_at.max(Some(sent_at));
@@ -142,9 +142,11 @@ impl RoundTrip {
         }
     }
 
-    /// One that took longer, seconds where all others take milliseconds, was lost on the way.
-    fn is_lost(self, took: Duration) -> bool {
-        took > Duration::from_nanos(self.most())
+    /// Whether one that took so long was lost on the way: seconds where the others take milliseconds.
+    /// Those that take no longer than a usual round trip are none of these, though the first had come
+    /// from a cache.
+    fn is_late(self, took: Duration) -> bool {
+        took > Duration::from_nanos(self.most()).max(UNMEASURED)
     }
 
     fn most(self) -> u64 {
@@ -248,6 +250,17 @@ mod tests {
         assert!(later.refusal_time() > ms(2_000), "{later:?}");
         at_once.refused(sent_at + ms(60), sent_at);
         assert!(at_once.refusal_time() > usual, "but near ones are");
+    }
+
+    #[test]
+    fn a_first_refusal_that_took_no_time_makes_no_others_of_its_burst_late() {
+        let mut tempo = Tempo::default();
+        let sent_at = Instant::now();
+        tempo.refused(sent_at, sent_at);
+        for _ in 1..100 {
+            tempo.refused(sent_at + ms(90), sent_at);
+        }
+        assert!(tempo.refusal_time() > ms(80), "{tempo:?}");
     }
 
     #[test]
