@@ -303,7 +303,7 @@ fn origin(head: &Parts) -> Cow<'_, str> {
     {
         return text.into();
     }
-    let text: Cow<_> = authority.map_or(text.into(), |authority| {
+    let text: Cow<'_, str> = authority.map_or(text.into(), |authority| {
         let default = match head.uri.scheme_str() {
             Some("http") => Some(80),
             Some("https") => Some(443),

@@ -558,6 +558,34 @@ async fn one_at_a_time_is_no_rate() {
     }
 }
 
+/// Each is refused by the luck of the other, and takes that for a rate. If it tries a higher one while a
+/// request of its own is in flight, that is refused each time: both go slower and slower, beside a
+/// place that is free.
+#[tokio::test(start_paused = true)]
+async fn one_place_that_two_share_is_not_left_to_nobody() {
+    for seed in SEEDS {
+        fastrand::seed(seed);
+        let hints = Hints {
+            retry_after: Some(RetryAfter::Constant(1)),
+            ..NOTHING
+        };
+        let server = Server::new(Concurrency::new(1), hints)
+            .network(5..10)
+            .work(50..60);
+        let clients = [(); 2].map(|()| {
+            let requests = vec![Asks::default(); 500];
+            tokio::spawn(race_through(server.client(), requests))
+        });
+        let mut took = Duration::ZERO;
+        for client in clients {
+            took = took.max(client.await.unwrap());
+        }
+        // A thousand times two ways of 7.5 ms each and 55 ms of work, one after another.
+        let ideal = 70 * SECOND;
+        assert_near(took, ideal, server.counts(), (5.0, 1.1));
+    }
+}
+
 /// Before an answer tells when a window ends some others have passed.
 #[tokio::test(start_paused = true)]
 async fn a_service_slower_than_a_window_is_not_waited_for() {

@@ -82,6 +82,14 @@ impl Concurrency {
         self.in_flight > 0
     }
 
+    /// Whether a refusal of one more would tell of a rate, where one goes in each `interval`: it is
+    /// alone; or others are not either; or more were served at once than can have been there one after
+    /// another.
+    pub(super) fn leaves_rate_to_blame(&self, interval: Option<Duration>, tempo: &Tempo) -> bool {
+        let work = self.usual_work(tempo).unwrap_or_default();
+        self.in_flight == 0 || self.deepest > 2 || interval < Some(work.saturating_mul(2))
+    }
+
     /// Whether a cap is known.
     pub(super) fn is_limited(&self) -> bool {
         self.cap.is_some()

@@ -622,7 +622,9 @@ impl Model {
         if let Some(at) = opening.filter(|_| !is_told) {
             admit.at_least(now, at, || Hold::Opening);
         }
-        if let Some(at) = self.rate.opens_at(ahead) {
+        let interval = self.rate.interval();
+        let may_try = self.concurrency.leaves_rate_to_blame(interval, &self.tempo);
+        if let Some(at) = self.rate.opens_at(ahead, may_try) {
             admit.at_least(now, at, || Hold::Rate);
         }
         if !self.concurrency.is_open() && !self.opening.is_at_pause() {

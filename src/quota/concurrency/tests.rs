@@ -507,3 +507,26 @@ fn no_order_of_events_goes_below_zero() {
     assert!(!limit.is_in_use());
     assert!(limit.is_open(), "one at least may always go");
 }
+
+#[test]
+fn a_refusal_of_one_that_is_not_alone_tells_of_a_rate_where_others_were_not_alone_either() {
+    let (tempo, now) = (tempo(), Instant::now());
+    let work = tempo.usual_answer().unwrap();
+    let often = work * 199 / 100;
+    for (served, interval, is_rate) in [
+        (0, None, true),
+        (0, Some(often), true),
+        (0, Some(work * 2), false),
+        // The one before may have been done when it came.
+        (2, Some(work * 2), false),
+        (3, Some(work * 2), true),
+    ] {
+        let mut limit = Concurrency::default();
+        limit.served(served);
+        assert!(limit.leaves_rate_to_blame(interval, &tempo), "it is alone");
+        limit.reserve(now);
+        let case = format!("{served} {interval:?}");
+        let leaves = limit.leaves_rate_to_blame(interval, &tempo);
+        assert_eq!(leaves, is_rate, "{case}");
+    }
+}

@@ -100,13 +100,13 @@ impl Rate {
         self.pace.as_ref().map_or(0, |pace| pace.flow(span))
     }
 
-    /// When the next may go after `ahead` others. The first after a pause always may: the server
-    /// said so.
+    /// When the next may go after `ahead` others; before it is due only where it `may_try` that. The
+    /// first after a pause always may: the server said so.
     #[inline]
-    pub(super) fn opens_at(&self, ahead: u64) -> Option<Instant> {
+    pub(super) fn opens_at(&self, ahead: u64, may_try: bool) -> Option<Instant> {
         let is_open = self.closed.is_none() && self.cycle.as_ref().is_some_and(Cycle::is_open);
         let pace = self.pace.as_ref().filter(|_| self.is_to_blame && is_open);
-        pace.map(|pace| pace.opens_at(ahead))
+        pace.map(|pace| pace.opens_at(ahead, may_try))
     }
 
     /// A request is admitted; it `waited`, or came when the quota was open.

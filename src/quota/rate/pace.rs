@@ -136,10 +136,11 @@ impl Pace {
         self.burst = (burst * SAFE).max(1.0);
     }
 
-    pub(super) fn opens_at(&self, ahead: u64) -> Instant {
+    /// When the next may go after `ahead` others; before it is due only in a probe that it `may_try`.
+    pub(super) fn opens_at(&self, ahead: u64, may_try: bool) -> Instant {
         let due = after(self.due, self.requests(ahead));
         match &self.probe {
-            Probe::Early(early) if early.extra() > 0 => {
+            Probe::Early(early) if may_try && early.extra() > 0 => {
                 let grown = early.grown(self.admitted).extra();
                 let grown = before(due, self.requests(grown));
                 before(due, self.requests(early.extra())).min(grown.max(self.grows_at))

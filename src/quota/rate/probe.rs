@@ -1,9 +1,12 @@
 //! How a higher rate is tried.
 //!
 //! Right behind a request that is due one more goes before it is; if it is not refused another one,
-//! then two, then four, until the quota is used up and the rate is known anew. Where that is punished
-//! with a pause that costs more than it teaches the pace rises instead, by small steps, and falls back
-//! to what went well before.
+//! then two, then four, until the quota is used up and the rate is known anew. Where only one may be
+//! in flight a refusal would tell nothing of the rate; so as long as nobody has seen several being
+//! served at once, it waits until the one before it has been.
+//!
+//! Where a refusal is punished with a pause that costs more than it teaches the pace rises instead, by
+//! small steps, and falls back to what went well before.
 
 use std::time::Duration;
 

@@ -117,7 +117,11 @@ impl World {
 
     /// Sends the next as soon as it may go.
     fn step(&mut self) {
-        self.now = self.rate.opens_at(0).unwrap_or(self.now).max(self.now);
+        self.now = self
+            .rate
+            .opens_at(0, true)
+            .unwrap_or(self.now)
+            .max(self.now);
         self.send(1);
     }
 
@@ -161,14 +165,14 @@ fn nothing_is_known_and_nobody_is_held_back_before_the_second_refusal() {
     let mut world = World::new(SECOND / 10, 20, Hint::WholeSeconds);
     world.admit(20);
     assert_eq!(
-        (world.rate.opens_at(0), world.rate.interval()),
+        (world.rate.opens_at(0, true), world.rate.interval()),
         (None, None)
     );
     world.until_refused(1);
     world.admit(1);
     assert!(world.rate.is_to_blame());
     assert_eq!(
-        (world.rate.opens_at(0), world.rate.interval()),
+        (world.rate.opens_at(0, true), world.rate.interval()),
         (None, None)
     );
 }
@@ -440,7 +444,7 @@ fn tries_one_more_and_another_until_one_is_refused() {
 #[test]
 fn one_after_another_in_steps_of_the_interval() {
     let world = World::new(7 * SECOND, 1, Hint::Exact).learned();
-    let opens_at = |ahead| world.rate.opens_at(ahead).unwrap();
+    let opens_at = |ahead| world.rate.opens_at(ahead, true).unwrap();
     let interval = world.rate.interval().unwrap();
     let (next, hundredth) = (opens_at(20), opens_at(120));
     assert_eq!(hundredth - next, interval * 100);
@@ -452,12 +456,12 @@ fn one_after_another_in_steps_of_the_interval() {
 fn what_was_not_used_leaves_its_place_to_the_next() {
     let mut world = World::new(7 * SECOND, 1, Hint::Exact);
     world.admit(1_000);
-    let next = world.rate.opens_at(0).unwrap();
+    let next = world.rate.opens_at(0, true).unwrap();
     for _ in 0..3 {
         let turn = world.rate.reserve(next, true, &world.tempo);
-        assert!(world.rate.opens_at(0).unwrap() > next);
+        assert!(world.rate.opens_at(0, true).unwrap() > next);
         world.rate.give_back(turn);
-        assert_eq!(world.rate.opens_at(0), Some(next));
+        assert_eq!(world.rate.opens_at(0, true), Some(next));
     }
 }
 
@@ -466,10 +470,10 @@ fn the_first_after_a_pause_always_may_go_and_the_second_when_that_was_admitted()
     let mut world = World::new(7 * SECOND, 1, Hint::Exact);
     world.admit(50);
     world.until_refused(1);
-    assert_eq!(world.rate.opens_at(0), None);
+    assert_eq!(world.rate.opens_at(0, true), None);
     let turn = world.rate.reserve(world.now, true, &world.tempo);
     world.rate.opened(&world.tempo);
-    assert!(world.rate.opens_at(0) > Some(world.now + SECOND));
+    assert!(world.rate.opens_at(0, true) > Some(world.now + SECOND));
     assert_eq!(world.rate.refused(turn, world.now, None), Some(0));
 }
 
@@ -480,14 +484,14 @@ fn what_went_since_the_refused_one_has_taken_what_flowed_in() {
     let turn = rate.reserve(refused_at, true, &world.tempo);
     let mut now = refused_at;
     for _ in 0..20 {
-        now = rate.opens_at(0).unwrap().max(now);
+        now = rate.opens_at(0, true).unwrap().max(now);
         assert_eq!(rate.reserve(now, true, &world.tempo), turn);
     }
     rate.refused(turn, refused_at, Some(Duration::from_millis(5)));
     now += Duration::from_millis(5);
     rate.reserve(now, true, &world.tempo);
     rate.opened(&world.tempo);
-    assert!(rate.opens_at(0) > Some(now), "{rate:?}");
+    assert!(rate.opens_at(0, true) > Some(now), "{rate:?}");
     assert!(rate.interval() > Some(SECOND / 20), "{:?}", rate.interval());
 }
 
@@ -498,10 +502,13 @@ fn a_refusal_from_before_the_pause_says_nothing_new() {
     let late = world.rate.reserve(world.now, true, &world.tempo);
     world.until_refused(1);
     world.step();
-    let before = (world.rate.interval(), world.rate.opens_at(0));
+    let before = (world.rate.interval(), world.rate.opens_at(0, true));
     assert_eq!(world.rate.refused(late, world.now, Some(SECOND)), None);
     world.rate.give_back(late);
-    assert_eq!((world.rate.interval(), world.rate.opens_at(0)), before);
+    assert_eq!(
+        (world.rate.interval(), world.rate.opens_at(0, true)),
+        before
+    );
 }
 
 /// Ten go at once, the last of them is refused, with a wait that is shorter than refusals take, and

@@ -79,7 +79,7 @@ fn as_many_go_at_once_after_idleness_as_can_be_had() {
     let closed = closed(100, now - 10 * SECOND, Some(SECOND));
     pace.resume(now - 9 * SECOND, &closed, &tempo());
     let mut at_once = 0;
-    while pace.opens_at(0) <= now && !pace.is_probing() {
+    while pace.opens_at(0, true) <= now && !pace.is_probing() {
         send(&mut pace, now, at_once, None, SECOND / 100);
         at_once += 1;
     }
@@ -124,7 +124,7 @@ fn what_comes_back_in_small_lumps_is_spread_and_the_rest_counts_from_when_it_was
         let mut pace = pace(now, 20.0);
         let empty_at = now - 10 * SECOND;
         pace.resume(now, &closed(admitted, empty_at, wait), &tempo());
-        let due = pace.opens_at(0);
+        let due = pace.opens_at(0, true);
         let interval = SECOND / 10;
         let expected = if spread {
             now + interval
@@ -143,7 +143,7 @@ fn patience(pace: &mut Pace, paused: Duration, tempo: &Tempo) -> Duration {
     pace.resume(opened_at, &closed(10, opened_at - paused, wait), tempo);
     let mut admitted = 0;
     loop {
-        let now = pace.opens_at(0).max(opened_at);
+        let now = pace.opens_at(0, true).max(opened_at);
         admitted += 1;
         if send(pace, now, admitted, None, tempo.refusal_time()) {
             return now - opened_at;
@@ -239,9 +239,9 @@ fn what_was_learned_is_doubted_after_more_than_a_minute_without_need_of_it() {
         // So long a pause that the next probe is far off.
         let closed = closed(10, opened_at - 3_600 * SECOND, Some(3_600 * SECOND));
         pace.resume(opened_at, &closed, &tempo());
-        let now = pace.opens_at(0) + idle;
+        let now = pace.opens_at(0, true) + idle;
         assert!(!send(&mut pace, now, 1, None, SECOND / 100));
-        let next = pace.opens_at(0);
+        let next = pace.opens_at(0, true);
         assert_eq!(send(&mut pace, next, 2, None, SECOND / 100), is_doubted);
     }
 }
@@ -255,7 +255,7 @@ fn where_no_time_is_named_the_pace_rises_by_larger_and_larger_steps_and_then_soo
     for _ in 0..5 {
         let (before, mut now) = (pace.interval(), since);
         while pace.interval() == before {
-            now = pace.opens_at(0);
+            now = pace.opens_at(0, true);
             assert!(!send(&mut pace, now, 1, None, SECOND / 100));
         }
         let rise = ratio(before, pace.interval());
@@ -273,7 +273,7 @@ fn where_no_time_is_named_the_pace_rises_by_larger_and_larger_steps_and_then_soo
 fn rise(pace: &mut Pace) -> f64 {
     let before = pace.interval();
     while pace.interval() == before {
-        let now = pace.opens_at(0);
+        let now = pace.opens_at(0, true);
         send(pace, now, 1, None, SECOND / 100);
     }
     (ratio(before, pace.interval()) * 100.0).round() / 100.0
@@ -308,7 +308,7 @@ fn when_three_pauses_in_a_row_took_more_than_a_third_requests_go_evenly() {
         let mut pace = pace(Instant::now(), 100.0);
         pace.set_burst(1e3);
         let opened_at = cycles(&mut pace, count, took, wait);
-        let waits = pace.opens_at(0) == opened_at + SECOND / 10;
+        let waits = pace.opens_at(0, true) == opened_at + SECOND / 10;
         assert_eq!(waits, is_even, "{count} of {took:?}, {wait:?}");
     }
 }
@@ -317,7 +317,7 @@ fn when_three_pauses_in_a_row_took_more_than_a_third_requests_go_evenly() {
 fn requests_that_go_evenly_do_so_until_one_is_refused_at_a_pace_that_had_gone_well() {
     let goes_evenly = |pace: &mut Pace| {
         let opened_at = cycles(pace, 1, SECOND * 10, SECOND);
-        pace.opens_at(0) == opened_at + pace.interval()
+        pace.opens_at(0, true) == opened_at + pace.interval()
     };
     let mut pace = pace(Instant::now(), 100.0);
     pace.set_burst(1e3);
@@ -338,7 +338,7 @@ fn a_window_that_comes_back_at_once_ends_the_even_pace() {
     cycles(&mut pace, 3, SECOND, SECOND);
     cycles(&mut pace, 1, SECOND * 10, SECOND * 2);
     let opened_at = cycles(&mut pace, 1, SECOND * 10, SECOND);
-    assert!(pace.opens_at(0) < opened_at);
+    assert!(pace.opens_at(0, true) < opened_at);
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn a_pause_of_an_hour_in_which_the_server_was_out_of_order_puts_the_next_rise_of
         out.refused_again(&closed(0, opened_at - SECOND, wait));
         pace.resume(opened_at, &out, &tempo());
         rise(&mut pace);
-        let held = pace.opens_at(0) - opened_at;
+        let held = pace.opens_at(0, true) - opened_at;
         assert!(held <= 61 * SECOND, "{wait:?}: {held:?}");
     }
 }
@@ -380,7 +380,7 @@ fn probing() -> (Pace, Instant) {
     pace.resume(opened_at, &closed, &tempo());
     let mut now = opened_at;
     while !pace.is_probing() {
-        now = pace.opens_at(0);
+        now = pace.opens_at(0, true);
         send(&mut pace, now, 100, None, SECOND / 100);
     }
     (pace, now)
@@ -393,7 +393,7 @@ fn twice_as_many_go_before_they_are_due_but_at_most_a_tenth_of_all_more() {
     let trip = |now: Instant| (now - began).as_millis() / 10;
     let mut by_trip = [0; 8];
     loop {
-        now = now.max(pace.opens_at(0));
+        now = now.max(pace.opens_at(0, true));
         let Some(sent) = by_trip.get_mut(trip(now) as usize) else {
             break;
         };
@@ -404,10 +404,20 @@ fn twice_as_many_go_before_they_are_due_but_at_most_a_tenth_of_all_more() {
 }
 
 #[test]
+fn what_may_not_be_tried_goes_when_it_is_due() {
+    let (pace, began) = probing();
+    assert!(pace.opens_at(0, true) <= began + SECOND / 100);
+    for ahead in [0, 1, 7] {
+        let due = began + 10 * SECOND * (ahead as u32 + 1);
+        assert_eq!(pace.opens_at(ahead, false), due);
+    }
+}
+
+#[test]
 fn what_has_proved_to_be_admitted_within_a_time_is_the_least_rate() {
     for (admitted, seconds) in [(1, 10.0), (2, 10.0), (101, 1.0)] {
         let (mut pace, began) = probing();
-        let now = pace.opens_at(0).max(began + SECOND / 100);
+        let now = pace.opens_at(0, true).max(began + SECOND / 100);
         send(&mut pace, now, admitted, Some(100 * SECOND), SECOND / 100);
         assert_eq!(pace.interval(), super::seconds(seconds), "{admitted}");
     }
@@ -418,7 +428,7 @@ fn a_probe_that_holds_nobody_back_does_not_grow_and_proves_nothing() {
     for late in [Duration::ZERO, SECOND] {
         let (mut pace, began) = probing();
         pace.set_burst(1.0);
-        let due = pace.opens_at(0).max(began) + 10 * SECOND;
+        let due = pace.opens_at(0, true).max(began) + 10 * SECOND;
         send(&mut pace, due + late, 1_000, Some(SECOND), SECOND / 100);
         assert_eq!(pace.interval(), 10 * SECOND, "{late:?}");
     }
