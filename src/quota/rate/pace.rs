@@ -251,23 +251,18 @@ impl Pace {
         self.due = after(first, self.requests(1));
         self.block = empty.since(now).max(self.block.mul_f64(0.9));
         let loses_quota = ratio(pause, self.interval()) > 0.8 * self.burst;
-        // What is too fast shows only when the window is over.
-        let hold = self.block * if self.is_even() { 2 } else { 1 };
-        let hold = if rises {
-            hold.min(HOLD)
-        } else {
-            Duration::ZERO
-        };
-        self.probe = if rises {
-            Probe::Rise(Rise::new(self.step, self.interval, hold))
-        } else {
-            Probe::Early(Early::new(loses_quota))
-        };
         let price = loses_quota.then_some(pause);
         let patience = self
             .patience
             .first(self.interval, price, tempo.refusal_time());
-        self.grows_at = after(now, patience.max(hold));
+        let (probe, patience) = if rises {
+            let rise = Rise::new(self.step, self.interval);
+            (Probe::Rise(rise), patience.max(self.hold()))
+        } else {
+            (Probe::Early(Early::new(loses_quota)), patience)
+        };
+        self.probe = probe;
+        self.grows_at = after(now, patience);
     }
 
     fn grow(
@@ -284,7 +279,7 @@ impl Pace {
                 }
                 self.interval = bounded(rise.rise(self.interval));
                 let patience = self.patience.next(self.interval, rise.is_far_off());
-                self.grows_at = after(now, patience.max(rise.hold()));
+                self.grows_at = after(now, patience.max(self.hold()));
             }
             // Right behind one that is due, so that it is early by a whole interval.
             &mut Probe::Early(early) if early.extra() == 0 => {
@@ -317,6 +312,11 @@ impl Pace {
         // What went early was so by fewer intervals.
         let early = self.due.saturating_duration_since(now).as_nanos() as f64;
         self.due = after(now, nanoseconds(early * (self.interval / known)));
+    }
+
+    /// How long a pace is held before it rises: what is too fast shows only when the window is over.
+    fn hold(&self) -> Duration {
+        (self.block * if self.is_even() { 2 } else { 1 }).min(HOLD)
     }
 
     /// Whether requests go evenly because pauses cost too much.

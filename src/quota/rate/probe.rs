@@ -8,8 +8,6 @@
 //! Where a refusal is punished with a pause that costs more than it teaches the pace rises instead, by
 //! small steps, and falls back to what went well before.
 
-use std::time::Duration;
-
 /// Of those that were admitted since the pause at most one in so many goes too early at once.
 const EARLY: u64 = 10;
 
@@ -57,29 +55,23 @@ impl Early {
     }
 }
 
-/// The pace rises from `proved` nanoseconds, by the next `step` when it was held for so long.
+/// The pace rises from `proved` nanoseconds, next by `step`.
 #[derive(Debug)]
 pub(super) struct Rise {
     step: f64,
     proved: f64,
-    hold: Duration,
 }
 
 impl Rise {
-    pub(super) fn new(step: Step, interval: f64, hold: Duration) -> Self {
+    pub(super) fn new(step: Step, interval: f64) -> Self {
         Self {
             step: step.0,
             proved: interval,
-            hold,
         }
     }
 
     pub(super) fn proved(&self) -> f64 {
         self.proved
-    }
-
-    pub(super) fn hold(&self) -> Duration {
-        self.hold
     }
 
     /// Whether the pace has risen to `interval`, and it is not known whether that goes well.
