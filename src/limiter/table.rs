@@ -224,7 +224,14 @@ mod tests {
             let until = now + wait;
             caller.refused(now, &[], until);
             let wait = Some(until.saturating_duration_since(now));
-            caller.understood(now, Some(Refused { until, wait }));
+            caller.understood(
+                now,
+                Some(Refused {
+                    until,
+                    wait,
+                    is_due_to_size: false,
+                }),
+            );
         }
 
         /// A call whose request is under way.
