@@ -172,8 +172,11 @@ impl World {
                 self.paused_until(now) <= Some(at),
                 "{hold:?} opens inside a pause"
             );
-            // Room for one more may come at any time.
-            if hold != Hold::Concurrency {
+            // Room for one more may come at any time, and so may the end of the one in flight that a probe
+            // waits for.
+            let is_probe = hold == Hold::Rate && self.model.rate.is_probing();
+            let waits_for_another = is_probe && self.model.concurrency.is_in_use();
+            if hold != Hold::Concurrency && !waits_for_another {
                 let before = at.checked_sub(NANOSECOND).unwrap();
                 self.model.pass(before, 0);
                 assert_ne!(
