@@ -631,18 +631,26 @@ impl Model {
         }
         let interval = self.rate.interval();
         let may_try = self.concurrency.leaves_rate_to_blame(interval, &self.tempo);
-        if let Some(at) = self.rate.opens_at(ahead, may_try) {
+        if let Some(mut at) = self.rate.opens_at(ahead, may_try) {
+            if !may_try {
+                let tried_at = self.rate.opens_at(ahead, true).unwrap_or(at);
+                at = at.min(tried_at.max(self.looks_again_at(now)));
+            }
             admit.at_least(now, at, || Hold::Rate);
         }
         if !self.concurrency.is_open() && !self.opening.is_at_pause() {
-            // Whoever ends makes room, and says so; to look for it more often than this would not help.
-            let least = self.tempo.refusal_time();
-            let usual = self.concurrency.usual_work(&self.tempo).unwrap_or(least);
-            let usual = after(now, usual.max(least));
-            let overdue = self.heads.overdue_at().filter(|&at| at > now);
-            let at = overdue.map_or(usual, |overdue| overdue.min(usual));
-            admit.at_least(now, at, || Hold::Concurrency);
+            admit.at_least(now, self.looks_again_at(now), || Hold::Concurrency);
         }
+    }
+
+    /// When it makes sense to look again whether one is done of those in flight. Whoever ends makes
+    /// room, and says so; to look for it more often than this would not help.
+    fn looks_again_at(&self, now: Instant) -> Instant {
+        let least = self.tempo.refusal_time();
+        let usual = self.concurrency.usual_work(&self.tempo).unwrap_or(least);
+        let usual = after(now, usual.max(least));
+        let overdue = self.heads.overdue_at().filter(|&at| at > now);
+        overdue.map_or(usual, |overdue| overdue.min(usual))
     }
 }
 

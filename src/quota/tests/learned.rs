@@ -265,6 +265,46 @@ fn who_sends_when_the_quota_is_open_and_nobody_waits_learns_no_lower_rate() {
 }
 
 #[test]
+fn what_waits_until_it_is_alone_looks_again_whether_it_is() {
+    let (mut model, mut now) = (Model::default(), Instant::now());
+    // A request in 100 s, each of which takes a second.
+    for wait in [100 * SECOND; 3] {
+        model.pass(now, 10);
+        let served = send(&mut model, now);
+        now += SECOND;
+        model.served(now, served);
+        model.pass(now, 10);
+        let refused = send(&mut model, now);
+        refuse(&mut model, now, refused, Some(wait));
+        now += wait;
+    }
+    // From now on all are admitted.
+    for _ in 0..100 {
+        model.pass(now, 10);
+        now = model.admit(now, REQUEST).opens_at(now);
+        model.pass(now, 10);
+        let served = send(&mut model, now);
+        now += SECOND;
+        model.served(now, served);
+        if model.rate.is_probing() {
+            break;
+        }
+    }
+    model.pass(now, 10);
+    let dropped = send(&mut model, now);
+    let waits = |model: &Model| match model.admit(now, REQUEST) {
+        Admit::At(at, Hold::Rate) => at - now,
+        other => panic!("{other:?}"),
+    };
+    assert!(waits(&model) < 3 * SECOND, "{:?}", waits(&model));
+    model.abandoned(dropped);
+    let wait = waits(&model);
+    assert!(wait < 3 * SECOND, "{wait:?}");
+    model.pass(now + wait, 10);
+    assert_eq!(model.admit(now + wait, REQUEST), Admit::Now);
+}
+
+#[test]
 fn the_longer_a_refusal_pauses_the_more_have_to_fill_the_cap_before_the_next_try() {
     for (wait, fills) in [(SECOND, 40), (10 * SECOND, 400)] {
         let (mut model, mut now) = (Model::default(), Instant::now());
