@@ -12,7 +12,7 @@
 //!   would need, the pause at its end does not count, and of that at its beginning only what came
 //!   behind the last refusal.
 
-use super::{nanoseconds, ratio};
+use super::{nanoseconds, pace::FEW, ratio};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -160,6 +160,10 @@ impl Closed {
     /// Whether the server refused again and again after the time that it had named.
     pub(super) fn is_misleading(&self) -> bool {
         self.end.wait.is_some() && self.again > 1
+    }
+
+    pub(super) fn was_refused_again(&self) -> bool {
+        self.again > 0
     }
 
     /// As if the server had named no time.
@@ -310,5 +314,20 @@ impl First {
     pub(super) fn burst(self, interval: Duration) -> Option<f64> {
         let burst = self.admitted - ratio(self.took, interval);
         (burst > self.admitted / 2.0 && burst > BLUR).then_some(burst)
+    }
+
+    /// What the first sample tells, so long after the quota was used up for the first time. A few may
+    /// be no more than what a window had left over: then all counts that was admitted until now. Of a
+    /// bucket that is too much, and corrects itself; what is too little does not.
+    pub(super) fn with(self, sample: Sample, since: Duration) -> Sample {
+        if sample.admitted >= FEW || self.admitted < FEW {
+            return sample;
+        }
+        let took = self.took.saturating_add(since).as_nanos() as f64;
+        let interval = took / (self.admitted + sample.admitted);
+        Sample {
+            interval: interval.min(sample.interval),
+            ..sample
+        }
     }
 }

@@ -219,12 +219,14 @@ impl Rate {
         };
         let known = self.pace.as_ref().map(Pace::interval);
         let sample = closed.sample(opened_at, empty, known, self.first);
-        let pace = match &mut self.pace {
-            Some(pace) => {
-                pace.learn(&sample);
-                pace
-            }
-            None => self.pace.insert(Pace::new(opened_at, &sample)),
+        let pace = if let Some(pace) = &mut self.pace {
+            pace.learn(&sample);
+            pace
+        } else {
+            let since = empty.since(opened_at);
+            let first = self.first.filter(|_| closed.was_refused_again());
+            let all = first.map_or(sample, |first| first.with(sample, since));
+            self.pace.insert(Pace::new(opened_at, &all))
         };
         let interval = pace.interval();
         self.least_burst = self.least_burst.max(closed.burst(interval));

@@ -1,6 +1,7 @@
 //! What a cycle tells of the rate.
 
 use super::*;
+use cycle::Sample;
 
 /// The quota opens at `began`, so many are sent, of which the last is refused at `empty_at`.
 fn cycle(began: Instant, admitted: u32, empty_at: Instant, wait: Option<Duration>) -> Closed {
@@ -22,7 +23,7 @@ fn at_once(admitted: u32) -> First {
 }
 
 /// From one request to the next.
-fn milliseconds(sample: &cycle::Sample) -> u32 {
+fn milliseconds(sample: &Sample) -> u32 {
     (sample.interval / 1e6).round() as u32
 }
 
@@ -46,6 +47,60 @@ fn what_was_had_at_once_is_what_did_not_flow_in_meanwhile() {
         let first = cycle(now, admitted, empty_at, None).first();
         assert_eq!(first.burst(SECOND / 10), burst, "{admitted} {milliseconds}");
     }
+}
+
+#[test]
+fn of_a_few_that_are_admitted_first_after_many_all_count_until_now() {
+    let sample = |admitted: f64| Sample {
+        interval: 36e9 / admitted,
+        admitted,
+        is_least: false,
+    };
+    let since = 46 * SECOND;
+    for (first, admitted, milliseconds) in [
+        (992, 8.0, 4_500),
+        (993, 7.0, 46),
+        (999, 1.0, 46),
+        (8, 1.0, 5_111),
+        (7, 1.0, 36_000),
+        (8, 7.0, 3_067),
+    ] {
+        let all = at_once(first).with(sample(admitted), since);
+        assert_eq!(
+            super::cycles::milliseconds(&all),
+            milliseconds,
+            "{first} {admitted}"
+        );
+        assert!(all.admitted == admitted && !all.is_least);
+    }
+    let sooner = at_once(20).with(sample(7.0), 1_000 * SECOND);
+    assert_eq!(milliseconds(&sooner), 5_143, "whichever is faster");
+}
+
+/// A thousand go at once; then one, and then none any more for half a minute.
+fn left_over(wait: Duration) -> Rate {
+    let (mut rate, tempo, mut now) = (Rate::default(), Tempo::default(), Instant::now());
+    let turns = [(); 1_001].map(|()| rate.reserve(now, true, &tempo));
+    rate.refused(turns[0], now, Some(SECOND));
+    now += SECOND;
+    rate.reserve(now, true, &tempo);
+    rate.opened(&tempo);
+    let opens_at = now + 30 * SECOND;
+    while now < opens_at {
+        let turn = rate.reserve(now, true, &tempo);
+        rate.refused(turn, now, Some(wait));
+        now += wait;
+    }
+    rate.reserve(now, true, &tempo);
+    rate.opened(&tempo);
+    rate
+}
+
+#[test]
+fn what_was_left_over_by_who_names_too_short_a_time_is_not_the_rate() {
+    let interval = |wait| left_over(wait).interval().unwrap();
+    assert_eq!(interval(SECOND).as_millis(), 30);
+    assert_eq!(interval(30 * SECOND), SECOND, "it named the right time");
 }
 
 #[test]
