@@ -193,7 +193,7 @@ impl Pace {
         match self.contrary.hear(sample, self.interval) {
             // The pause behind a rise that was too large is no reason to be slower than before it.
             Verdict::Changed { .. } | Verdict::Doubtful if has_risen && is_slower => {
-                self.patience.confirmed(true);
+                self.patience.confirmed();
             }
             Verdict::Changed { interval, admitted } => {
                 self.costly_pauses = 0;
@@ -206,7 +206,11 @@ impl Pace {
                 let off = sample.interval - self.interval;
                 self.interval = bounded(self.interval + off * share);
                 self.weight = (self.weight + sample.admitted).min(MEMORY);
-                self.patience.confirmed(has_risen || self.is_probing());
+                if has_risen || self.is_probing() {
+                    self.patience.confirmed();
+                } else {
+                    self.patience.disturbed(sample.admitted);
+                }
             }
         }
     }
@@ -272,8 +276,8 @@ impl Pace {
         since: Option<Duration>,
         refusal_time: Duration,
     ) {
-        match &mut self.probe {
-            Probe::Rise(rise) => {
+        match self.probe {
+            Probe::Rise(ref mut rise) => {
                 if rise.has_risen(self.interval) {
                     self.step = Step::default();
                 }
@@ -282,12 +286,12 @@ impl Pace {
                 self.grows_at = after(now, patience.max(self.hold()));
             }
             // Right behind one that is due, so that it is early by a whole interval.
-            &mut Probe::Early(early) if early.extra() == 0 => {
+            Probe::Early(early) if early.extra() == 0 => {
                 if now < after(self.due, self.requests(1)) {
                     self.go_earlier(now, early, refusal_time);
                 }
             }
-            &mut Probe::Early(early) if now < self.due => {
+            Probe::Early(early) if now < self.due => {
                 // What was sent before the last growth is admitted.
                 self.prove(now, admitted.saturating_sub(early.extra()), since);
                 self.go_earlier(now, early, refusal_time);

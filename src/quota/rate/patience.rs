@@ -2,8 +2,9 @@
 //!
 //! That is counted in admissions, for what a higher rate is worth grows with them. A rate that is new
 //! or has fallen is tried after a few, one that has just risen after very few; then ever more rarely,
-//! as long as it is found to be what it was. Only who has tried has found that: a refusal that no
-//! probe provoked says that others use the quota, and nothing about the rate.
+//! as long as it is found to be what it was. Only who has tried has found that. A refusal that no probe
+//! provoked, and that comes long before one would, says that others use the quota; and as they come
+//! they go, so a higher rate is tried the sooner.
 
 use super::nanoseconds;
 use std::time::Duration;
@@ -38,12 +39,19 @@ impl Patience {
         self.admissions = admissions.min(admitted);
     }
 
-    /// The rate is what it was; a higher one `was_tried`, or not.
-    pub(super) fn confirmed(&mut self, was_tried: bool) {
+    /// A higher rate was tried, and the rate is what it was.
+    pub(super) fn confirmed(&mut self) {
         if self.admissions < NEW {
             self.admissions = (self.admissions * 2.0).min(NEW);
-        } else if was_tried && !self.has_fallen {
+        } else if !self.has_fallen {
             self.admissions = (self.admissions * GROWTH).min(MOST);
+        }
+    }
+
+    /// No higher one was tried, and yet one was refused after so many admissions.
+    pub(super) fn disturbed(&mut self, admitted: f64) {
+        if admitted < self.admissions / 2.0 {
+            self.admissions = self.admissions.min(RISEN.max(self.admissions / 2.0));
         }
     }
 

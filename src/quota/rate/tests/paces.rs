@@ -231,6 +231,30 @@ fn what_was_tried_in_vain_is_tried_more_rarely_and_what_was_not_tried_is_not() {
 }
 
 #[test]
+fn one_that_is_refused_long_before_a_probe_makes_it_come_sooner() {
+    // Twelve are waited for, then six, then three.
+    for (refused_after, requests) in [
+        (&[6.0][..], 12),
+        (&[5.9], 6),
+        (&[5.9, 3.0], 6),
+        (&[5.9, 2.9], 3),
+        (&[1.0; 10], 3),
+    ] {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e6);
+        for &admitted in refused_after {
+            pace.learn(&sample(0.1, admitted));
+        }
+        let patience = patience(&mut pace, SECOND / 100, &tempo());
+        let expected = pace.interval() * requests;
+        assert!(
+            (expected..=expected + pace.interval()).contains(&patience),
+            "{patience:?} after {refused_after:?}"
+        );
+    }
+}
+
+#[test]
 fn what_was_learned_is_doubted_after_more_than_a_minute_without_need_of_it() {
     for (idle, is_doubted) in [(60 * SECOND, false), (61 * SECOND, true)] {
         let opened_at = Instant::now() + 10_000 * SECOND;
