@@ -291,7 +291,7 @@ impl Pace {
                     self.go_earlier(now, early, refusal_time);
                 }
             }
-            Probe::Early(early) if now < self.due => {
+            Probe::Early(early) if now < before(self.due, self.requests(early.extra())) => {
                 // What was sent before the last growth is admitted.
                 self.prove(now, admitted.saturating_sub(early.extra()), since);
                 self.go_earlier(now, early, refusal_time);

@@ -441,10 +441,24 @@ fn what_may_not_be_tried_goes_when_it_is_due() {
 fn what_has_proved_to_be_admitted_within_a_time_is_the_least_rate() {
     for (admitted, seconds) in [(1, 10.0), (2, 10.0), (101, 1.0)] {
         let (mut pace, began) = probing();
+        send(&mut pace, began, admitted, None, SECOND / 100);
         let now = pace.opens_at(0, true).max(began + SECOND / 100);
         send(&mut pace, now, admitted, Some(100 * SECOND), SECOND / 100);
         assert_eq!(pace.interval(), super::seconds(seconds), "{admitted}");
     }
+}
+
+#[test]
+fn a_probe_grows_when_all_that_may_go_earlier_have_gone() {
+    let (mut pace, began) = probing();
+    // Something else lets one go each time when it is early by one interval and no more.
+    let mut now = began;
+    for _ in 0..100 {
+        send(&mut pace, now, 1_000, None, SECOND / 100);
+        now += pace.interval();
+    }
+    let go_at_once = (0..1_000).take_while(|&ahead| pace.opens_at(ahead, true) <= now);
+    assert_eq!(go_at_once.count(), 2);
 }
 
 #[test]
