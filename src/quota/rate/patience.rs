@@ -50,8 +50,10 @@ impl Patience {
 
     /// No higher one was tried, and yet one was refused after so many admissions.
     pub(super) fn disturbed(&mut self, admitted: f64) {
-        if admitted < self.admissions / 2.0 {
-            self.admissions = self.admissions.min(RISEN.max(self.admissions / 2.0));
+        if self.admissions < RISEN {
+            self.admissions = (self.admissions * 2.0).min(RISEN);
+        } else if admitted < self.admissions / 2.0 {
+            self.admissions = (self.admissions / 2.0).max(RISEN);
         }
     }
 

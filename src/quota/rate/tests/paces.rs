@@ -245,13 +245,26 @@ fn one_that_is_refused_long_before_a_probe_makes_it_come_sooner() {
         for &admitted in refused_after {
             pace.learn(&sample(0.1, admitted));
         }
-        let patience = patience(&mut pace, SECOND / 100, &tempo());
-        let expected = pace.interval() * requests;
-        assert!(
-            (expected..=expected + pace.interval()).contains(&patience),
-            "{patience:?} after {refused_after:?}"
-        );
+        assert_patience(&mut pace, requests);
     }
+    // Of one that a single admission has told two are waited for next, and then three.
+    for (times, requests) in [(0, 1), (1, 2), (2, 3), (10, 3)] {
+        let mut pace = pace(Instant::now(), 1.0);
+        pace.set_burst(1e6);
+        (0..times).for_each(|_| pace.learn(&sample(0.1, 1.0)));
+        assert_patience(&mut pace, requests);
+    }
+}
+
+/// After so many requests one goes before it is due.
+#[track_caller]
+fn assert_patience(pace: &mut Pace, requests: u32) {
+    let patience = patience(pace, SECOND / 100, &tempo());
+    let expected = pace.interval() * requests;
+    assert!(
+        (expected..=expected + pace.interval()).contains(&patience),
+        "{patience:?}, not {expected:?}"
+    );
 }
 
 #[test]
