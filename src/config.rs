@@ -33,7 +33,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         let policy = Policy {
-            max_retries: 20,
+            max_retries: 60,
             max_delay: Duration::from_secs(300),
             backoff: Backoff::DEFAULT,
         };

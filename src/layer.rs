@@ -87,9 +87,11 @@ impl<M, R> RateLimitRetryLayer<M, R> {
     /// as one: each call that is sent and refused is given back when there have been more than this, and
     /// not each of them asks as often.
     ///
-    /// Default: 20. With one queue in front of the server a second refusal of the same request is
-    /// rare; but where several processes share a small quota, which of them is admitted is chance.
-    /// Refusals that give no hint outlast it after some six minutes.
+    /// Default: 60. With one queue in front of the server a second refusal of the same request is
+    /// rare; but where several processes share a small quota, which of them is admitted is chance, and
+    /// who has just been admitted is the most likely to be again. Waiting in a queue costs next to
+    /// nothing: who cannot wait for so long sets a [`deadline`](Self::deadline). Refusals that give no
+    /// hint outlast it after some half an hour.
     pub fn max_retries(self, max_retries: u32) -> Self {
         self.with(|config| config.policy.max_retries = max_retries)
     }
