@@ -384,29 +384,6 @@ async fn one_that_is_again_too_large_for_what_is_left_keeps_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_is_too_large_for_what_is_left_holds_back_nobody_when_it_is_given_back() {
-    let server = Server::new(|sent| match sent.id {
-        0 => refuse(if sent.attempt == 1 { "5" } else { "600" })
-            .header("x-ratelimit-limit-tokens", "60000")
-            .header("x-ratelimit-remaining-tokens", "100"),
-        _ => ok(),
-    });
-    let mut service = RateLimitRetryLayer::new().layer(server.clone());
-    let mut large = request(0);
-    let options = RequestOptions::new().tokens(5_000);
-    large.extensions_mut().insert(options);
-    let answer = call(&mut service, large).await.await.unwrap();
-    let report = report(&answer);
-    assert_eq!(
-        (report.attempts(), report.stop_reason()),
-        (2, Some(StopReason::MaxDelay))
-    );
-    let small = service.oneshot(request(1)).await.unwrap();
-    assert_eq!(small.status(), 200);
-    assert_eq!(server.times(), [0, 5_000, 5_000]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn each_call_is_told_by_its_own_maximum_delay() {
     let server = Server::new(|sent| match sent.index {
         0 => refuse("60"),

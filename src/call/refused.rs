@@ -66,11 +66,7 @@ where
         }
         match decision {
             Decision::Return { reason, delay } => {
-                let due_to = match self.due_to(&signal) {
-                    // It has no place to keep any more.
-                    DueTo::Size => DueTo::Request,
-                    due_to => due_to,
-                };
+                let due_to = self.due_to(&signal);
                 let cause = self.hold_back(delay, due_to, &signal, heard.at);
                 let mut response = refusal.into_response();
                 self.give_back(&mut response, reason, Why::Refused(cause));
