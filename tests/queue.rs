@@ -344,45 +344,6 @@ async fn smaller_ones_do_not_wait_for_one_that_is_too_large_for_what_is_left() {
     assert_eq!(server.times(), [0, 10, 60_000]);
 }
 
-/// A small one each second takes what flows in; a large one is not passed by them for ever, but does not
-/// hold them back either where nobody knows that it is smaller than the whole limit.
-#[tokio::test(start_paused = true)]
-async fn one_that_is_again_too_large_for_what_is_left_keeps_its_place() {
-    // The server takes pity on the seventh attempt.
-    for (limit, attempts) in [(Some(60_000), 3), (None, 7)] {
-        let last = Arc::new(std::sync::Mutex::new(Instant::now()));
-        let server = Server::new(move |sent| {
-            let since = std::mem::replace(&mut *last.lock().unwrap(), Instant::now()).elapsed();
-            if sent.id > 0 || since >= ms(5_000) || sent.attempt == 7 {
-                return ok();
-            }
-            let refusal = refuse("5").header("x-ratelimit-remaining-tokens", "100");
-            match limit {
-                Some(limit) => refusal.header("x-ratelimit-limit-tokens", limit.to_string()),
-                None => refusal,
-            }
-        });
-        let mut service = RateLimitRetryLayer::new().layer(server.clone());
-        let of_tokens = |id, tokens| {
-            let mut request = request(id);
-            let options = RequestOptions::new().tokens(tokens);
-            request.extensions_mut().insert(options);
-            request
-        };
-        let large = tokio::spawn(call(&mut service, of_tokens(0, 5_000)).await);
-        let mut small = Vec::new();
-        for id in 1..60 {
-            sleep(ms(1_000)).await;
-            small.push(tokio::spawn(call(&mut service, of_tokens(id, 10)).await));
-        }
-        let answer = large.await.unwrap().unwrap();
-        assert_eq!(report(&answer).attempts(), attempts, "{limit:?}");
-        for small in small {
-            assert_eq!(small.await.unwrap().unwrap().status(), 200);
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn each_call_is_told_by_its_own_maximum_delay() {
     let server = Server::new(|sent| match sent.index {

@@ -4,7 +4,7 @@ use super::{Call, end::Why};
 use crate::{
     BoxError,
     body::{MapBody, ReplayBody, ResponseBody},
-    quota::{RefusalCause, Refused, after, exceeds_limit, fits_limit, is_due_to_size},
+    quota::{RefusalCause, Refused, after, exceeds_limit, is_due_to_size},
     refusal::{Last, READING_TIME},
     report::StopReason,
     retry::{self, ClassifyError, Decision, Policy},
@@ -17,18 +17,6 @@ use tokio::time::Instant;
 
 /// How often in a row a request tries whether the server has opened again.
 const MAX_PROBES: u32 = 3;
-
-/// What a refusal is due to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DueTo {
-    /// What all share is used up.
-    Quota,
-    /// The request is again larger than what is left, though not than the whole limit. It keeps its
-    /// place now: smaller ones would leave it nothing for ever.
-    Size,
-    /// The request itself. Nobody else has to wait.
-    Request,
-}
 
 impl<M, R, B, ResB, E> Call<M, R, B, ResB, E>
 where
@@ -66,21 +54,19 @@ where
         }
         match decision {
             Decision::Return { reason, delay } => {
-                let due_to = self.due_to(&signal);
-                let cause = self.hold_back(delay, due_to, &signal, heard.at);
+                let cause = self.hold_back(delay, &signal, heard.at);
                 let mut response = refusal.into_response();
                 self.give_back(&mut response, reason, Why::Refused(cause));
                 Some(response)
             }
             Decision::Retry { delay } => {
-                let due_to = self.due_to(&signal);
-                let cause = self.hold_back(Some(delay), due_to, &signal, heard.at);
+                let cause = self.hold_back(Some(delay), &signal, heard.at);
+                let is_pause = cause != RefusalCause::Request;
                 // One that is refused again and again lets another find out whether it is the
                 // server or this very request.
-                let yields = due_to == DueTo::Quota && self.yields(heard.at, delay * 2);
+                let yields = is_pause && self.yields(heard.at, delay * 2);
                 let rest = if yields { delay * 2 } else { delay };
-                let rests = yields || due_to == DueTo::Request;
-                let resting = rests.then(|| after(heard.at, rest));
+                let resting = Some(after(heard.at, rest)).filter(|_| yields || !is_pause);
                 self.caller.queue_again(heard.at, self.tokens(), resting);
                 self.last = Last::of(*refusal);
                 self.schedules_retry(rest, Some(status), Some(cause));
@@ -100,22 +86,6 @@ where
     /// Whether it is this very request that the server does not want, for it serves others.
     fn is_singled_out(&self) -> bool {
         self.attempts > MAX_PROBES && self.caller.is_passed_over()
-    }
-
-    fn due_to(&self, signal: &Signal) -> DueTo {
-        let (limits, tokens) = (signal.limits(), self.caller.tokens());
-        if is_due_to_size(limits, tokens) {
-            let is_again = self.attempts > 1;
-            if is_again && fits_limit(limits, tokens) {
-                DueTo::Size
-            } else {
-                DueTo::Request
-            }
-        } else if self.is_singled_out() {
-            DueTo::Request
-        } else {
-            DueTo::Quota
-        }
     }
 
     pub(super) fn decide(
@@ -172,19 +142,20 @@ where
     }
 
     /// Tells the partition what the whole refusal means for all, and gives what it is put down to: the
-    /// request itself, if it is no pause.
+    /// request itself, if it is no pause. One that is larger than what is left has to wait by itself:
+    /// smaller ones have not.
     fn hold_back(
         &mut self,
         delay: Option<Duration>,
-        due_to: DueTo,
         signal: &Signal,
         heard_at: Instant,
     ) -> RefusalCause {
-        let pause = delay.filter(|_| due_to != DueTo::Request);
+        let is_its_own =
+            is_due_to_size(signal.limits(), self.caller.tokens()) || self.is_singled_out();
+        let pause = delay.filter(|_| !is_its_own);
         let refused = pause.map(|delay| Refused {
             until: after(heard_at, delay),
             wait: signal.wait(),
-            is_due_to_size: due_to == DueTo::Size,
         });
         let cause = self.caller.understood(Instant::now(), refused);
         cause.unwrap_or(RefusalCause::Request)

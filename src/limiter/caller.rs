@@ -252,11 +252,7 @@ impl Caller {
                 state.quota.understood(until);
                 // Whether the server named that time is not known any longer; it may have.
                 let wait = Some(until.saturating_duration_since(now));
-                let refused = Refused {
-                    until,
-                    wait,
-                    is_due_to_size: false,
-                };
+                let refused = Refused { until, wait };
                 state.refused(now, number, Some(refused));
             }
         });

@@ -224,14 +224,7 @@ mod tests {
             let until = now + wait;
             caller.refused(now, &[], until);
             let wait = Some(until.saturating_duration_since(now));
-            caller.understood(
-                now,
-                Some(Refused {
-                    until,
-                    wait,
-                    is_due_to_size: false,
-                }),
-            );
+            caller.understood(now, Some(Refused { until, wait }));
         }
 
         /// A call whose request is under way.

@@ -65,11 +65,6 @@ pub(crate) fn is_due_to_size(limits: &[RateLimit], tokens: u64) -> bool {
     nothing_is_used_up(limits) && token_limits(limits).any(is_short)
 }
 
-/// Whether it is certain that a request of so many tokens is not larger than a whole limit.
-pub(crate) fn fits_limit(limits: &[RateLimit], tokens: u64) -> bool {
-    token_limits(limits).all(|l| l.limit().is_some_and(|limit| tokens <= limit))
-}
-
 fn nothing_is_used_up(limits: &[RateLimit]) -> bool {
     limits.iter().all(|l| l.remaining() != Some(0))
 }
@@ -148,7 +143,6 @@ mod tests {
             ]);
             assert_eq!(exceeds_limit(&limits, 100), exceeds, "{limits:?}");
             assert_eq!(is_due_to_size(&limits, 100), is_due, "{limits:?}");
-            assert_eq!(fits_limit(&limits, 100), tokens.0 != "99", "{limits:?}");
         }
         assert!(!exceeds_limit(&[], u64::MAX) && !is_due_to_size(&[], u64::MAX));
         let of_requests_alone = limits(&[("requests", "60", "1")]);

@@ -54,9 +54,8 @@ pub enum RefusalCause {
     Concurrency,
     /// Nothing else explains it, so the quota was used up; or the server is out of order.
     Rate,
-    /// It concerns this request alone: it is larger than what is left, and refused for the first time or
-    /// not known to be smaller than the whole limit; it was refused again and again while others were
-    /// served; or the server's reason is one that no wait cures.
+    /// It concerns this request alone: it is larger than what is left, or the server's reason is one
+    /// that no wait cures.
     Request,
     /// Of so many causes this one is not told apart.
     Others,

@@ -55,7 +55,7 @@ use tempo::Tempo;
 use tokio::time::Instant;
 
 use cost::Unit;
-pub(crate) use cost::{Cost, exceeds_limit, fits_limit, is_due_to_size};
+pub(crate) use cost::{Cost, exceeds_limit, is_due_to_size};
 pub use declared::Quota;
 pub use hold::{Hold, RefusalCause};
 pub(crate) use reading::Reading;
@@ -162,9 +162,6 @@ pub(crate) struct Refused {
     pub(crate) until: Instant,
     /// How long the server asked to wait, if it did.
     pub(crate) wait: Option<Duration>,
-    /// Whether it says only that the request is too large for what is left, and nothing of what is
-    /// used up by all.
-    pub(crate) is_due_to_size: bool,
 }
 
 impl Model {
@@ -491,11 +488,7 @@ impl Model {
 
     /// A refusal that concerns all.
     pub(crate) fn refused(&mut self, now: Instant, sent: Sent, refused: Refused) {
-        let suspicion = if refused.is_due_to_size {
-            None
-        } else {
-            self.suspect(now, sent, refused)
-        };
+        let suspicion = self.suspect(now, sent, refused);
         self.blamed = Some(match suspicion {
             None => self.announced_cause(now, sent.reserved.cost),
             Some(Suspicion::Confirmed) => RefusalCause::Concurrency,

@@ -140,15 +140,7 @@ impl World {
         self.model.understood(until);
         let wait = wait.map(Duration::from_nanos);
         let before = self.model.paused_until(now);
-        self.model.refused(
-            now,
-            sent,
-            Refused {
-                until,
-                wait,
-                is_due_to_size: false,
-            },
-        );
+        self.model.refused(now, sent, Refused { until, wait });
         let after = self.model.paused_until(now);
         assert!(after >= before, "a refusal ended a pause");
         self.closed_until = self.closed_until.max(after);
@@ -236,15 +228,7 @@ fn what_was_admitted_and_not_sent_proves_nothing() {
     model.reading(now, sent, until);
     model.understood(until);
     let wait = Some(Duration::from_secs(1));
-    model.refused(
-        now,
-        sent,
-        Refused {
-            until,
-            wait,
-            is_due_to_size: false,
-        },
-    );
+    model.refused(now, sent, Refused { until, wait });
     model.pass(until, 0);
     assert_eq!(model.admit(until, cost), Admit::Now);
     let unused = model.reserve(until, cost, true);
@@ -274,15 +258,7 @@ fn a_row_of_refusals_is_over_once_one_behind_the_pause_is_not_refused() {
         until += Duration::from_secs(1);
         model.reading(begins_at, sent, until);
         model.understood(until);
-        model.refused(
-            begins_at,
-            sent,
-            Refused {
-                until,
-                wait: None,
-                is_due_to_size: false,
-            },
-        );
+        model.refused(begins_at, sent, Refused { until, wait: None });
         assert_eq!(model.refusals(), refusals);
     }
     model.pass(until, 0);
@@ -316,15 +292,7 @@ fn a_row_of_refusals_goes_on_while_answers_are_faster_than_refusals() {
         let until = now + Duration::from_secs(1);
         model.reading(now, sent, until);
         model.understood(until);
-        model.refused(
-            now,
-            sent,
-            Refused {
-                until,
-                wait: None,
-                is_due_to_size: false,
-            },
-        );
+        model.refused(now, sent, Refused { until, wait: None });
         assert_eq!(model.refusals(), refusals);
         now = until;
     }

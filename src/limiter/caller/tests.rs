@@ -115,7 +115,6 @@ impl World {
         let refused = until.map(|until| Refused {
             until,
             wait: (who % 2 == 0).then(|| until - now),
-            is_due_to_size: false,
         });
         caller.understood(now, refused.filter(|_| is_pause));
         if let Some(until) = until {

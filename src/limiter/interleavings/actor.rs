@@ -272,7 +272,6 @@ impl<'a> Actor<'a> {
         let refused = Refused {
             until: now + pause,
             wait: Some(pause),
-            is_due_to_size: false,
         };
         self.caller.understood(now, Some(refused));
         let mut closed_until = self.log.closed_until.lock().unwrap();

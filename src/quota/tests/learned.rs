@@ -19,15 +19,7 @@ fn refuse(model: &mut Model, now: Instant, sent: Sent, wait: Option<Duration>) {
     let until = now + wait.unwrap_or_default();
     model.reading(now, sent, until);
     model.understood(until);
-    model.refused(
-        now,
-        sent,
-        Refused {
-            until,
-            wait,
-            is_due_to_size: false,
-        },
-    );
+    model.refused(now, sent, Refused { until, wait });
 }
 
 fn said(fields: &[(&'static str, &str)]) -> Vec<RateLimit> {
