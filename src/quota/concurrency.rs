@@ -6,7 +6,9 @@
 //! are the *cap*. A refusal at a depth that the cap allows is due to something else. A refusal beyond
 //! it confirms the cap, and holds nobody back but the cap itself does. From time to time, and at once
 //! when something else was to blame, one more is tried: as long as these are admitted the cap
-//! grows, by a quarter each time that what is beyond it has not been refused.
+//! grows, by a quarter each time that what is beyond it has not been refused. One that shrinks by more
+//! than a quarter is given up, and what was served at a greater depth is forgotten little by little:
+//! the limit may be a lower one, or none of the concurrency at all.
 //!
 //! A request is in flight until its answer's body has ended ([`Streams`]), or until nothing has been
 //! heard of it for far too long ([`Heads`](super::heads::Heads)).
@@ -52,8 +54,8 @@ struct Cap {
     tried_at: Option<Instant>,
     /// Whether the burst that led to it is still coming back.
     is_new: bool,
-    /// Whether it was found again; and how many refusals since then it does not explain.
-    is_confirmed: bool,
+    /// What it was when it was found again; and how many refusals since then it does not explain.
+    confirmed: Option<u32>,
     unexplained: u32,
 }
 
@@ -211,7 +213,12 @@ impl Concurrency {
         let depth = depth.max(self.in_flight + 1);
         let Some(cap) = &mut self.cap else {
             // One that was alone was not one too many.
-            if again || self.in_flight == 0 || is_shallow(self.in_flight, self.deepest) {
+            let is_shallow = is_shallow(self.in_flight, self.deepest);
+            if is_shallow && !again {
+                // Or the limit is lower than when so many were served.
+                self.deepest -= 1;
+            }
+            if again || self.in_flight == 0 || is_shallow {
                 return Suspicion::Refuted;
             }
             self.cap = Some(Cap::new(self.in_flight));
@@ -226,6 +233,13 @@ impl Concurrency {
             return Suspicion::Possible;
         }
         let suspicion = cap.refused(depth, self.in_flight, again, pause_ratio);
+        if cap.has_shrunk() {
+            // Whatever is in flight then, it is too many: that is no limit of the concurrency. Or it is
+            // another one, and found anew.
+            self.deepest = self.in_flight;
+            self.cap = None;
+            return Suspicion::Refuted;
+        }
         let is_refuted = suspicion == Suspicion::Refuted && cap.is_refuted();
         self.cap.take_if(|_| is_refuted);
         suspicion
@@ -259,7 +273,7 @@ impl Cap {
             beyond: 0,
             tried_at: None,
             is_new: true,
-            is_confirmed: false,
+            confirmed: None,
             unexplained: 0,
         }
     }
@@ -267,7 +281,7 @@ impl Cap {
     fn pass(&mut self, now: Instant, refusal_time: Duration, answer_time: Duration) {
         // Of a few that are on their way back the client does not know that they are done: one more
         // tells nothing before as much time has passed as all take.
-        let trial = if self.is_confirmed {
+        let trial = if self.is_confirmed() {
             answer_time
         } else {
             refusal_time
@@ -289,7 +303,7 @@ impl Cap {
             // The first after a pause.
             self.beyond = depth - self.size;
         } else if self.beyond == 0 && self.filled >= self.patience {
-            self.beyond = if self.is_confirmed {
+            self.beyond = if self.is_confirmed() {
                 1
             } else {
                 share(self.size)
@@ -307,9 +321,9 @@ impl Cap {
         self.beyond = 0;
         self.tried_at = None;
         self.refused_at = self.size;
-        let blur = (self.size / GROWTH).max(1).min(self.size - 1);
+        let blur = blur(self.size).min(self.size - 1);
         if depth <= self.size {
-            let is_near = self.is_confirmed && depth > self.size - blur;
+            let is_near = self.is_confirmed() && depth > self.size - blur;
             // As many were admitted before: a limit of the concurrency that has not changed would
             // not have refused this one.
             self.unexplained += u32::from(!again && (!is_near || filled > share(self.size)));
@@ -323,7 +337,7 @@ impl Cap {
             return Suspicion::Possible;
         }
         if self.size > before + share(before) {
-            self.is_confirmed = false;
+            self.confirmed = None;
             return Suspicion::Refuted;
         }
         if filled < share(self.size) {
@@ -334,15 +348,30 @@ impl Cap {
         let least = (self.size * 4).max(lost as u32);
         let doubled = self.patience.saturating_mul(2);
         let most = least.saturating_mul(MAX_PATIENCE);
-        self.patience = if self.is_confirmed { doubled } else { 0 }.clamp(least, most);
-        self.is_confirmed = true;
+        self.patience = if self.is_confirmed() { doubled } else { 0 }.clamp(least, most);
+        self.confirmed = Some(self.size);
         self.unexplained = 0;
         Suspicion::Confirmed
     }
 
-    fn is_refuted(&self) -> bool {
-        !self.is_confirmed || self.unexplained > MAX_UNEXPLAINED
+    /// Whether it is lower by more than a blur than it was confirmed to be.
+    fn has_shrunk(&self) -> bool {
+        self.confirmed
+            .is_some_and(|confirmed| self.size + blur(confirmed) < confirmed)
     }
+
+    fn is_confirmed(&self) -> bool {
+        self.confirmed.is_some()
+    }
+
+    fn is_refuted(&self) -> bool {
+        !self.is_confirmed() || self.unexplained > MAX_UNEXPLAINED
+    }
+}
+
+/// How far the depth of a request may be off that others overtake, at a cap of this size.
+fn blur(size: u32) -> u32 {
+    (size / GROWTH).max(1)
 }
 
 /// By how much a cap of this size grows.

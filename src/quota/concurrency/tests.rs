@@ -243,6 +243,26 @@ fn what_was_served_at_a_greater_depth_is_no_cap() {
 }
 
 #[test]
+fn what_was_served_at_a_greater_depth_is_forgotten_refusal_by_refusal() {
+    let mut limit = Concurrency::default();
+    limit.served(100);
+    (0..60).for_each(|_| _ = limit.reserve(Instant::now()));
+    assert_eq!(limit.refused(61, true, 0.0), Refuted, "of one burst");
+    for _ in 0..20 {
+        assert_eq!(limit.refused(61, false, 0.0), Refuted);
+    }
+    assert_eq!(
+        limit.refused(61, false, 0.0),
+        Possible,
+        "three quarters of 80"
+    );
+    let mut limit = Concurrency::default();
+    limit.served(1);
+    assert_eq!(limit.refused(1, false, 0.0), Refuted);
+    assert_eq!(limit.refused(1, false, 0.0), Refuted);
+}
+
+#[test]
 fn one_that_was_alone_or_follows_a_refusal_was_not_one_too_many() {
     for (in_flight, again, said) in [
         (1, false, Refuted),
@@ -332,7 +352,7 @@ fn what_is_tried_has_proved_itself_once_a_refusal_would_be_known_or_the_work_be_
     let (trip, work) = (SECOND / 50, SECOND / 2);
     for (is_confirmed, size, trial) in [(false, 12, trip), (true, 11, work)] {
         let (mut cap, now) = (Cap::new(10), Instant::now());
-        cap.is_confirmed = is_confirmed;
+        cap.confirmed = is_confirmed.then_some(10);
         for _ in 0..cap.patience {
             cap.reserve(now, 10);
         }
@@ -366,7 +386,7 @@ fn more_are_tried_when_the_cap_was_full_for_long_enough() {
     let (mut cap, mut confirmed) = (Cap::new(20), Cap::new(20));
     cap.reserve(now, 23);
     assert_eq!(cap.beyond, 3, "of the first behind a pause, just those");
-    confirmed.is_confirmed = true;
+    confirmed.confirmed = Some(20);
     (0..5).for_each(|_| confirmed.reserve(now, 20));
     assert_eq!(confirmed.beyond, 1);
 }
@@ -374,7 +394,7 @@ fn more_are_tried_when_the_cap_was_full_for_long_enough() {
 /// A cap that was found again, and was filled so often since.
 fn confirmed(size: u32, filled: u32) -> Cap {
     let mut cap = Cap::new(size);
-    (cap.is_confirmed, cap.filled) = (true, filled);
+    (cap.confirmed, cap.filled) = (Some(size), filled);
     cap
 }
 
@@ -397,6 +417,29 @@ fn a_confirmed_cap_may_be_lower_by_a_quarter_but_by_no_more() {
         cap.size, 20,
         "the others of that burst were sent before it shrank"
     );
+}
+
+#[test]
+fn a_confirmed_cap_that_has_shrunk_by_more_than_a_quarter_is_none() {
+    for (size, least) in [(4, 3), (20, 15), (100, 75)] {
+        let mut limit = Concurrency::default();
+        limit.served(size);
+        limit.cap = Some(confirmed(size, 0));
+        (1..size).for_each(|_| _ = limit.reserve(Instant::now()));
+        for in_flight in (least..size).rev() {
+            assert_eq!(limit.refused(in_flight + 1, false, 0.0), Possible);
+            assert_eq!(limit.cap.as_ref().map(|cap| cap.size), Some(in_flight));
+            limit.done();
+        }
+        assert_eq!(limit.refused(least, false, 0.0), Refuted);
+        assert!(!limit.is_limited());
+        assert_eq!(
+            limit.refused(least, false, 0.0),
+            Possible,
+            "it is found anew"
+        );
+        assert_eq!(limit.cap.as_ref().map(|cap| cap.size), Some(least - 1));
+    }
 }
 
 #[test]
@@ -439,7 +482,7 @@ fn a_refusal_beyond_a_full_cap_confirms_it_unless_it_has_grown_by_more_than_a_qu
             said,
             "{filled} {size}"
         );
-        assert_eq!(cap.is_confirmed, said == Confirmed);
+        assert_eq!(cap.is_confirmed(), said == Confirmed);
         assert_eq!((cap.refused_at, cap.filled), (size, 0));
     }
 }
