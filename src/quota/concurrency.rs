@@ -3,19 +3,20 @@
 //! A server that bounds what it works on at the same time refuses whatever comes beyond, and admits
 //! the next as soon as one is done. At the first refusals of a partition that looks like any other
 //! limit, so it is assumed: as many as are in flight when all refusals of the burst have come back
-//! are the *cap*. A refusal at a depth that the cap allows is due to something else. A refusal beyond
-//! it confirms the cap, and holds nobody back but the cap itself does. From time to time, and at once
-//! when something else was to blame, one more is tried: as long as these are admitted the cap
-//! grows, by a quarter each time that what is beyond it has not been refused. One that shrinks by more
-//! than a quarter is given up, and what was served at a greater depth is forgotten little by little:
-//! the limit may be a lower one, or none of the concurrency at all.
+//! are the *cap*. A refusal at a depth that the cap allows, and at which as many were admitted
+//! before, is due to something else. A refusal beyond it confirms the cap, and holds nobody back but
+//! the cap itself does. From time to time, and at once when something else was to blame, one more is
+//! tried: as long as these are admitted the cap grows, by a quarter each time that what is beyond it
+//! has not been refused. One that shrinks by more than a quarter is given up, and what was served at a
+//! greater depth is forgotten little by little: the limit may be a lower one, or none of the
+//! concurrency at all.
 //!
 //! A request is in flight until its answer's body has ended ([`Streams`]), or until nothing has been
 //! heard of it for far too long ([`Heads`](super::heads::Heads)).
 
 use super::{Hold, after, streams::Streams, tempo::Tempo};
 use crate::snapshot::{DimensionSnapshot, Source};
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 
 /// By what share of the cap it grows while nothing is refused.
@@ -24,7 +25,7 @@ const GROWTH: u32 = 4;
 /// By how much tries become rarer at most, as long as the cap is found to be what it was.
 const MAX_PATIENCE: u32 = 64;
 
-/// A cap is given up after more refusals than this that it does not explain.
+/// A cap is given up after more refusals than this at a depth that is lower by more than a blur.
 const MAX_UNEXPLAINED: u32 = 6;
 
 #[derive(Debug, Default)]
@@ -54,8 +55,9 @@ struct Cap {
     tried_at: Option<Instant>,
     /// Whether the burst that led to it is still coming back.
     is_new: bool,
-    /// What it was when it was found again; and how many refusals since then it does not explain.
-    confirmed: Option<u32>,
+    /// What it was when it was found again; and how many were refused since then that were far less
+    /// deep.
+    confirmed: Option<NonZeroU32>,
     unexplained: u32,
 }
 
@@ -321,13 +323,13 @@ impl Cap {
         self.beyond = 0;
         self.tried_at = None;
         self.refused_at = self.size;
-        let blur = blur(self.size).min(self.size - 1);
         if depth <= self.size {
+            let blur = blur(self.size).min(self.size - 1);
             let is_near = self.is_confirmed() && depth > self.size - blur;
-            // As many were admitted before: a limit of the concurrency that has not changed would
-            // not have refused this one.
-            self.unexplained += u32::from(!again && (!is_near || filled > share(self.size)));
-            if !is_near || self.unexplained > MAX_UNEXPLAINED {
+            self.unexplained += u32::from(!again && !is_near);
+            // Where as many were admitted before, a limit of the concurrency that has not changed
+            // would not have refused this one.
+            if !is_near || filled > share(self.size) {
                 return Suspicion::Refuted;
             }
             // It may be lower. One that comes late knows nothing of what is in flight now.
@@ -349,15 +351,15 @@ impl Cap {
         let doubled = self.patience.saturating_mul(2);
         let most = least.saturating_mul(MAX_PATIENCE);
         self.patience = if self.is_confirmed() { doubled } else { 0 }.clamp(least, most);
-        self.confirmed = Some(self.size);
+        self.confirmed = NonZeroU32::new(self.size);
         self.unexplained = 0;
         Suspicion::Confirmed
     }
 
     /// Whether it is lower by more than a blur than it was confirmed to be.
     fn has_shrunk(&self) -> bool {
-        self.confirmed
-            .is_some_and(|confirmed| self.size + blur(confirmed) < confirmed)
+        let confirmed = self.confirmed.map_or(0, NonZeroU32::get);
+        self.size + blur(confirmed) < confirmed
     }
 
     fn is_confirmed(&self) -> bool {

@@ -285,7 +285,8 @@ impl Model {
         let span = self.ledger.admitted(now, cost);
         let dimensions = self.dimensions.iter_mut();
         dimensions.for_each(|d| d.reserve(now, cost));
-        let waited = waited && !self.concurrency.is_full();
+        // As long as the rate loses nothing by it, nobody is idle who waits for others to be done.
+        let waited = waited && !(self.concurrency.is_full() && self.rate.is_full(now));
         self.declared.reserve(now, cost);
         self.heads.begin(now, span);
         Reserved {

@@ -109,6 +109,14 @@ impl Rate {
         pace.map(|pace| pace.opens_at(ahead, may_try))
     }
 
+    /// Whether as many are due as can be had at once, so that quota is lost for as long as none goes.
+    /// Of a single one that may be had that can be a moment.
+    #[inline]
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        let is_full = |pace: &Pace| pace.due_by(now) >= pace.burst().max(2);
+        self.pace.as_ref().is_none_or(is_full)
+    }
+
     /// A request is admitted; it `waited`, or came when the quota was open.
     #[inline]
     pub(super) fn reserve(&mut self, now: Instant, waited: bool, tempo: &Tempo) -> Turn {

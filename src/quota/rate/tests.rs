@@ -478,8 +478,22 @@ fn the_first_after_a_pause_always_may_go_and_the_second_when_that_was_admitted()
 }
 
 #[test]
+fn it_is_full_once_as_many_are_due_as_can_be_had_at_once_and_more_than_one() {
+    let world = World::new(SECOND / 10, 20, Hint::Exact).learned();
+    let pace = world.rate.pace.as_ref().unwrap();
+    let (full_at, burst) = (pace.full_at(), pace.burst());
+    assert!(burst > 10, "{burst}");
+    let before = full_at - Duration::from_nanos(1);
+    assert!(!world.rate.is_full(before) && world.rate.is_full(full_at));
+    let world = World::new(SECOND / 10, 1, Hint::Exact).learned();
+    assert_eq!(world.rate.pace.as_ref().map(Pace::burst), Some(1));
+    assert!(!world.rate.is_full(world.now + 100 * SECOND));
+    assert!(Rate::default().is_full(world.now), "it is not known");
+}
+
+#[test]
 fn what_went_since_the_refused_one_has_taken_what_flowed_in() {
-    let mut world = World::new(SECOND / 10, 1, Hint::Exact).learned();
+    let mut world = World::new(SECOND / 10, 5, Hint::Exact).learned();
     let (rate, refused_at) = (&mut world.rate, world.now);
     let turn = rate.reserve(refused_at, true, &world.tempo);
     let mut now = refused_at;
