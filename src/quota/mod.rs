@@ -495,14 +495,18 @@ impl Model {
             Some(Suspicion::Confirmed) => RefusalCause::Concurrency,
             Some(Suspicion::Refuted | Suspicion::Possible) => RefusalCause::Rate,
         });
+        let is_of_rate = matches!(suspicion, Some(Suspicion::Refuted | Suspicion::Possible));
+        let admitted = if is_of_rate {
+            self.rate.refused(sent.reserved.turn, sent.at, refused.wait)
+        } else {
+            // What the rate let go it would count among those that were admitted.
+            self.rate.give_back(sent.reserved.turn);
+            None
+        };
         let is_free_soon = self.concurrency.is_in_use() && refused.wait.is_none();
         if suspicion == Some(Suspicion::Confirmed) && is_free_soon {
             // One of those in flight makes room, and nobody knows when.
             return;
-        }
-        let mut admitted = None;
-        if matches!(suspicion, Some(Suspicion::Refuted | Suspicion::Possible)) {
-            admitted = self.rate.refused(sent.reserved.turn, sent.at, refused.wait);
         }
         self.declared.refused(now, sent.at, refused.until);
         let is_new = self.pause.refused(sent.at, refused.until);

@@ -322,3 +322,28 @@ fn the_longer_a_refusal_pauses_the_more_have_to_fill_the_cap_before_the_next_try
         assert!((fills - 3..fills).contains(&turns), "{turns} for {wait:?}");
     }
 }
+
+#[test]
+fn what_is_refused_for_another_cause_was_not_admitted_by_the_rate() {
+    let (mut model, now) = (Model::default(), Instant::now());
+    let [served, refused, last] = [(); 3].map(|()| send(&mut model, now));
+    let used_up = said(&[
+        ("x-ratelimit-limit-requests", "1"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "60s"),
+    ]);
+    model.announced(now, served, false, &used_up);
+    refuse(&mut model, now, refused, Some(SECOND));
+    assert!(matches!(model.blamed(), Some(RefusalCause::Dimension(_))));
+    let admitted = model.rate.refused(last.reserved.turn, now, None);
+    assert_eq!(admitted, Some(1), "what was announced explains a refusal");
+
+    let (mut model, in_flight) = filled(now);
+    let admitted = 20 + in_flight.len() as u64;
+    let refused = send(&mut model, now);
+    refuse(&mut model, now, refused, None);
+    assert_eq!(model.blamed(), Some(&RefusalCause::Concurrency));
+    let last = send(&mut model, now);
+    let told = model.rate.refused(last.reserved.turn, now, None);
+    assert_eq!(told, Some(admitted - 1), "so many at a time explain it");
+}
