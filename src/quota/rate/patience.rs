@@ -2,19 +2,20 @@
 //!
 //! That is counted in admissions, for what a higher rate is worth grows with them. A rate that is new
 //! or has fallen is tried after a few, one that has just risen after very few; then ever more rarely,
-//! as long as it is found to be what it was. Only who has tried has found that. A refusal that no probe
-//! provoked, and that comes long before one would, says that others use the quota; and as they come
-//! they go, so a higher rate is tried the sooner.
+//! as long as it is found to be what it was, and far more slowly so if it was higher once. Only who has
+//! tried has found that. A refusal that no probe provoked, and that comes long before one would, says
+//! that others use the quota; and as they come they go, so a higher rate is tried the sooner.
 
 use super::nanoseconds;
 use std::time::Duration;
 
 /// Admissions from one probe to the next: while the rate is new or has fallen, when it has just
-/// risen, and at most; and by what they grow.
+/// risen, and at most; and by what they grow, as long as the rate has not fallen and when it has.
 const NEW: f64 = 12.0;
 const RISEN: f64 = 3.0;
 const MOST: f64 = 200.0;
 const GROWTH: f64 = 1.25;
+const FALLEN: f64 = 1.03;
 
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -43,8 +44,9 @@ impl Patience {
     pub(super) fn confirmed(&mut self) {
         if self.admissions < NEW {
             self.admissions = (self.admissions * 2.0).min(NEW);
-        } else if !self.has_fallen {
-            self.admissions = (self.admissions * GROWTH).min(MOST);
+        } else {
+            let growth = if self.has_fallen { FALLEN } else { GROWTH };
+            self.admissions = (self.admissions * growth).min(MOST);
         }
     }
 

@@ -256,6 +256,20 @@ fn one_that_is_refused_long_before_a_probe_makes_it_come_sooner() {
     }
 }
 
+#[test]
+fn what_has_fallen_is_tried_more_rarely_as_well_but_far_more_slowly() {
+    for (tries, requests) in [(0, 12), (2, 12), (3, 13), (24, 24), (200, 200)] {
+        let mut pace = pace(Instant::now(), 100.0);
+        pace.set_burst(1e6);
+        pace.learn(&sample(0.5, 100.0));
+        for _ in 0..tries {
+            patience(&mut pace, SECOND / 100, &tempo());
+            pace.learn(&sample(0.5, 100.0));
+        }
+        assert_patience(&mut pace, requests);
+    }
+}
+
 /// After so many requests one goes before it is due.
 #[track_caller]
 fn assert_patience(pace: &mut Pace, requests: u32) {
