@@ -8,9 +8,11 @@
 //!
 //! A rate that is too high corrects itself, at the cost of one refusal. One that is too low never
 //! does: so from time to time ([`Patience`]) a higher one is tried ([`Probe`]). A server that names no
-//! time punishes a probe with a wait of unknown length: there the pace rises by small steps.
+//! time punishes a probe with a wait of unknown length: there the pace rises by small steps. So it does
+//! where no more than one can be had at once: one that goes early is refused there at any rate, and
+//! what is not used in time is lost.
 //!
-//! So it does where pauses cost more than they tell. Who may send ten in any second, sends them at once
+//! And so it does where pauses cost more than they tell. Who may send ten in any second, sends them at once
 //! and is then told to wait for a second, loses most of the next one: unlike in a bucket nothing
 //! flows in. If such cycles follow each other, requests go evenly from then on, until one is refused
 //! before the pace has risen in that cycle: then the quota is shared, and who goes evenly leaves it to
@@ -195,6 +197,11 @@ impl Pace {
             Verdict::Changed { .. } | Verdict::Doubtful if has_risen && is_slower => {
                 self.patience.confirmed();
             }
+            // Nor is that what flows in during such a pause is lost.
+            Verdict::Same if has_risen && is_slower && self.is_single() => {
+                self.weight = (self.weight + sample.admitted).min(MEMORY);
+                self.patience.confirmed();
+            }
             Verdict::Changed { interval, admitted } => {
                 self.costly_pauses = 0;
                 self.patience.changed(interval > self.interval, admitted);
@@ -244,7 +251,7 @@ impl Pace {
             }
             _ => 0,
         };
-        let rises = wait.is_none() || self.is_even();
+        let rises = wait.is_none() || self.is_even() || self.is_single();
         let is_spread = rises || is_lump && closed.admitted() < LARGE_WINDOW;
         let first = if is_spread {
             now
@@ -326,6 +333,12 @@ impl Pace {
     /// Whether requests go evenly because pauses cost too much.
     fn is_even(&self) -> bool {
         self.costly_pauses >= ENOUGH
+    }
+
+    /// Whether no more than one can be had at once, so that nothing is kept of what is not used in
+    /// time.
+    fn is_single(&self) -> bool {
+        self.burst < 1.5
     }
 
     fn requests(&self, requests: u64) -> Duration {

@@ -5,8 +5,9 @@
 //! in flight a refusal would tell nothing of the rate; so as long as nobody has seen several being
 //! served at once, it waits until the one before it has been.
 //!
-//! Where a refusal is punished with a pause that costs more than it teaches the pace rises instead, by
-//! small steps, and falls back to what went well before.
+//! Where a refusal is punished with a pause that costs more than it teaches, or whatever goes early is
+//! refused because only one can be had at once, the pace rises instead, by small steps, and falls back
+//! to what went well before.
 
 /// Of those that were admitted since the pause at most one in so many goes too early at once.
 const EARLY: u64 = 10;

@@ -205,7 +205,8 @@ fn the_rate_is_met_and_hardly_anybody_refused_from_then_on() {
             let (began, refused) = (*world.admitted.last().unwrap(), world.refused.len());
             for _ in 0..1_500 {
                 world.admit(1);
-                world.assert_learned(0.05);
+                // Where one may be had at once, a higher one is tried by a small step.
+                world.assert_learned(if burst == 1 { 0.09 } else { 0.05 });
             }
             let took = world.now - began;
             let ideal = world.interval * 1_500;
@@ -290,7 +291,7 @@ fn an_outage_of_a_server_that_names_no_time_is_not_a_rate() {
             let error = world.error();
             let case = format!("{seconds_out} s of {interval} s and {burst}");
             assert!((-0.1..=slower).contains(&error), "{case}: {error}");
-            world.admit(300);
+            world.admit(400);
             let error = world.error();
             assert!((-0.1..=0.1).contains(&error), "{case}: {error}");
         }
@@ -410,7 +411,7 @@ fn what_was_learned_in_a_busy_hour_is_doubted_after_idleness() {
 
 #[test]
 fn tries_one_more_and_another_until_one_is_refused() {
-    let mut world = World::new(10 * SECOND, 1, Hint::Exact);
+    let mut world = World::new(10 * SECOND, 5, Hint::Exact);
     world.admit(100);
     world.until_refused(1);
     world.step();
@@ -434,7 +435,7 @@ fn tries_one_more_and_another_until_one_is_refused() {
     // risked at once.
     assert_eq!([0, 1, 2, 3, 4].map(by), [2, 3, 4, 5, 6]);
     world.interval = interval;
-    world.full_at = world.now + interval;
+    world.full_at = world.now + 5 * interval;
     world.send(1);
     assert_eq!(world.refused.last(), Some(&(world.now - interval)));
     world.step();

@@ -191,7 +191,7 @@ fn a_probe_waits_for_as_many_round_trips_as_the_rate_is_uncertain() {
 #[test]
 fn where_a_refusal_loses_quota_a_probe_waits_until_that_is_a_tenth() {
     let pause = 60 * SECOND;
-    for (samples, burst, times) in [(0, 1.0, 1), (1, 1.0, 10), (1, 1e6, 0)] {
+    for (samples, burst, times) in [(0, 2.0, 1), (1, 2.0, 10), (1, 1e6, 0)] {
         let mut pace = pace(Instant::now(), 100.0);
         for _ in 0..samples {
             patience(&mut pace, SECOND, &tempo());
@@ -286,7 +286,7 @@ fn what_was_learned_is_doubted_after_more_than_a_minute_without_need_of_it() {
     for (idle, is_doubted) in [(60 * SECOND, false), (61 * SECOND, true)] {
         let opened_at = Instant::now() + 10_000 * SECOND;
         let mut pace = pace(opened_at, 100.0);
-        pace.set_burst(1.0);
+        pace.set_burst(2.0);
         // So long a pause that the next probe is far off.
         let closed = closed(10, opened_at - 3_600 * SECOND, Some(3_600 * SECOND));
         pace.resume(opened_at, &closed, &tempo());
@@ -318,6 +318,47 @@ fn where_no_time_is_named_the_pace_rises_by_larger_and_larger_steps_and_then_soo
         rises,
         [(12, 1.16), (13, 1.32), (4, 1.64), (4, 2.0), (4, 2.0)]
     );
+}
+
+/// A burst of less than two, and the server names the time.
+fn single(opened_at: Instant, burst: f64) -> Pace {
+    let mut pace = pace(opened_at, 100.0);
+    pace.set_burst(burst);
+    let closed = closed(10, opened_at - SECOND / 10, Some(SECOND / 10));
+    pace.resume(opened_at, &closed, &tempo());
+    pace
+}
+
+#[test]
+fn where_no_more_than_one_can_be_had_at_once_the_pace_rises_by_steps_too() {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    for (burst, rises) in [(1.0, true), (1.6, true), (1.7, false), (20.0, false)] {
+        let mut pace = single(opened_at, burst);
+        let before = pace.interval();
+        while pace.interval() == before && !pace.is_probing() {
+            let now = pace.opens_at(0, true);
+            send(&mut pace, now, 1, None, SECOND / 100);
+        }
+        assert_eq!(pace.is_probing(), !rises, "{burst}");
+        let rise = ratio(before, pace.interval());
+        assert!(!rises || (1.15..1.17).contains(&rise), "{burst}: {rise}");
+    }
+}
+
+#[test]
+fn a_rise_that_was_too_large_tells_nothing_of_the_rate_of_one_at_a_time() {
+    let opened_at = Instant::now() + 10_000 * SECOND;
+    for (risen, burst, keeps) in [(true, 1.0, true), (false, 1.0, false), (true, 2.0, false)] {
+        let mut pace = single(opened_at, burst);
+        let closed = closed(10, opened_at, None);
+        pace.resume(opened_at, &closed, &tempo());
+        if risen {
+            rise(&mut pace);
+        }
+        pace.learn(&sample(0.11, 100.0));
+        assert_eq!(pace.interval() == SECOND / 10, keeps, "{risen} {burst}");
+        assert!(pace.interval() >= SECOND / 10, "{risen} {burst}");
+    }
 }
 
 /// Requests go until the pace rises, by that ratio.
