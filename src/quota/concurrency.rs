@@ -94,6 +94,11 @@ impl Concurrency {
         self.in_flight == 0 || self.deepest > 2 || interval < Some(work.saturating_mul(2))
     }
 
+    /// Whether one that is in flight is being answered since then, or nobody waits for it any longer.
+    pub(super) fn any_since(&self, at: Instant) -> bool {
+        !self.lingering.is_empty() || self.streams.any_since(at)
+    }
+
     /// Whether a cap is known.
     pub(super) fn is_limited(&self) -> bool {
         self.cap.is_some()

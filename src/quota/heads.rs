@@ -70,6 +70,12 @@ impl Heads {
         self.longest.took(took);
     }
 
+    /// Whether one of those that count may have been admitted since then.
+    pub(super) fn any_since(&self, at: Instant) -> bool {
+        let mut young = self.entries.iter().rev().take_while(|e| e.last > at);
+        young.any(|entry| entry.count > 0)
+    }
+
     /// When the oldest no longer count.
     #[inline]
     pub(super) fn overdue_at(&self) -> Option<Instant> {
@@ -124,6 +130,24 @@ mod tests {
         heads.took(20 * SECOND);
         heads.took(SECOND / 10);
         assert!(counts_for(&mut heads) > 60 * SECOND, "the short one is one");
+    }
+
+    #[test]
+    fn what_was_admitted_of_late_is_told_from_what_was_admitted_long_ago() {
+        let (mut heads, mut ledger, began) = (Heads::default(), Ledger::default(), Instant::now());
+        assert!(!heads.any_since(began - SECOND));
+        let [first, second] = [0, 2].map(|n| {
+            let now = began + SECOND * n;
+            let span = ledger.admitted(now, REQUEST);
+            heads.begin(now, span);
+            span
+        });
+        let latest = began + 2 * SECOND;
+        assert!(heads.any_since(latest - NANOSECOND) && !heads.any_since(latest));
+        heads.end(second);
+        assert!(!heads.any_since(began) && heads.any_since(began - NANOSECOND));
+        heads.end(first);
+        assert!(!heads.any_since(began - NANOSECOND));
     }
 
     #[test]

@@ -67,6 +67,9 @@ const MAX_DIMENSIONS: usize = 8;
 /// some hundred then arrive in time, and nothing is lost, for it is a shift and no lower rate.
 const CUSHION: u32 = 6;
 
+/// What is in flight for so many times as long as is usual need not be waited for.
+const LONG: u32 = 10;
+
 /// The longest time that any model looks ahead: 2^31 s, where RFC 9111, section 1.2.2 caps
 /// delay-seconds.
 const CEILING: Duration = Duration::from_secs(1 << 31);
@@ -628,7 +631,8 @@ impl Model {
             admit.at_least(now, at, || Hold::Opening);
         }
         let interval = self.rate.interval();
-        let may_try = self.concurrency.leaves_rate_to_blame(interval, &self.tempo);
+        let may_try = self.concurrency.leaves_rate_to_blame(interval, &self.tempo)
+            || self.is_as_good_as_alone(now);
         if let Some(mut at) = self.rate.opens_at(ahead, may_try) {
             if !may_try {
                 let tried_at = self.rate.opens_at(ahead, true).unwrap_or(at);
@@ -639,6 +643,14 @@ impl Model {
         if !self.concurrency.is_open() && !self.opening.is_at_pause() {
             admit.at_least(now, self.looks_again_at(now), || Hold::Concurrency);
         }
+    }
+
+    /// Whether all that is in flight has been so for far longer than usual, as a request is that is
+    /// answered when something happens: who waited until it is done might never be alone.
+    fn is_as_good_as_alone(&self, now: Instant) -> bool {
+        let usual = self.concurrency.usual_work(&self.tempo);
+        let long_ago = usual.and_then(|usual| now.checked_sub(usual.saturating_mul(LONG)));
+        long_ago.is_some_and(|at| !self.heads.any_since(at) && !self.concurrency.any_since(at))
     }
 
     /// When it makes sense to look again whether one is done of those in flight. Whoever ends makes

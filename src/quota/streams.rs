@@ -36,6 +36,14 @@ impl Streams {
         self.open.remove(&number).is_some()
     }
 
+    /// Whether the head of one of those that count has come since then.
+    pub(super) fn any_since(&self, at: Instant) -> bool {
+        self.open
+            .values()
+            .next_back()
+            .is_some_and(|&came| came > at)
+    }
+
     /// The server has ended one, so long after it was sent.
     pub(super) fn took(&mut self, took: Duration) {
         self.longest.took(took);
@@ -82,6 +90,7 @@ mod tests {
     fn each_ends_once() {
         let (mut streams, now) = (Streams::default(), Instant::now());
         let [first, second] = [streams.begin(now), streams.begin(now)];
+        assert!(streams.any_since(now - NANOSECOND) && !streams.any_since(now));
         assert!(streams.end(second) && !streams.end(second));
         assert_eq!(streams.pass(now + LEAST - NANOSECOND), 0);
         assert_eq!(streams.pass(now + LEAST), 1, "the first");

@@ -256,15 +256,17 @@ fn who_sends_when_the_quota_is_open_and_nobody_waits_learns_no_lower_rate() {
     assert!(slow > busy.map(|busy| 2 * busy), "{slow:?}");
 }
 
-#[test]
-fn what_waits_until_it_is_alone_looks_again_whether_it_is() {
+/// Three requests in 100 s, one after another, each of which takes a second; and now one goes early
+/// where it is alone.
+fn probing_alone() -> (Model, Instant) {
     let (mut model, mut now) = (Model::default(), Instant::now());
-    // A request in 100 s, each of which takes a second.
     for wait in [100 * SECOND; 3] {
-        model.pass(now, 10);
-        let served = send(&mut model, now);
-        now += SECOND;
-        model.served(now, served);
+        for _ in 0..3 {
+            model.pass(now, 10);
+            let served = send(&mut model, now);
+            now += SECOND;
+            model.served(now, served);
+        }
         model.pass(now, 10);
         let refused = send(&mut model, now);
         refuse(&mut model, now, refused, Some(wait));
@@ -282,7 +284,14 @@ fn what_waits_until_it_is_alone_looks_again_whether_it_is() {
             break;
         }
     }
+    assert!(model.rate.is_probing());
     model.pass(now, 10);
+    (model, now)
+}
+
+#[test]
+fn what_waits_until_it_is_alone_looks_again_whether_it_is() {
+    let (mut model, now) = probing_alone();
     let dropped = send(&mut model, now);
     let waits = |model: &Model| match model.admit(now, REQUEST) {
         Admit::At(at, Hold::Rate) => at - now,
@@ -294,6 +303,33 @@ fn what_waits_until_it_is_alone_looks_again_whether_it_is() {
     assert!(wait < 3 * SECOND, "{wait:?}");
     model.pass(now + wait, 10);
     assert_eq!(model.admit(now + wait, REQUEST), Admit::Now);
+}
+
+#[test]
+fn what_has_been_in_flight_for_far_longer_than_usual_is_not_waited_for() {
+    let opens_at = |model: &mut Model, now| {
+        model.pass(now, 10);
+        model.admit(now, REQUEST).opens_at(now)
+    };
+    let (mut model, now) = probing_alone();
+    // Others took so long that it goes on to count.
+    model.heads.took(100 * SECOND);
+    send(&mut model, now);
+    let usual = model.concurrency.usual_work(&model.tempo).unwrap();
+    let long_after = now + 10 * usual;
+    let before = long_after - Duration::from_nanos(1);
+    assert!(opens_at(&mut model, before) > before);
+    assert_eq!(opens_at(&mut model, long_after), long_after);
+
+    let (mut model, now) = probing_alone();
+    let streamed = send(&mut model, now);
+    let now = now + SECOND;
+    model.streams(now, streamed);
+    let before = now + 9 * SECOND;
+    assert!(
+        opens_at(&mut model, before) > before,
+        "it is being answered"
+    );
 }
 
 #[test]
